@@ -1,7 +1,5 @@
-"""Where packages find what shows their objects, which is built on top of them.
-
-`kanserve` fills the table when it is imported, so that no package names one above it.
-"""
+"""The functions that show objects in notebooks, registered by name when `kanserve` is imported, so that lower packages
+need not import the packages that draw."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

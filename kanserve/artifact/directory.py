@@ -1,8 +1,6 @@
-"""Artifacts on disk: written atomically; read once, only below their folder, and verified.
-
-Writing makes a hidden folder beside the target, writes and syncs every file, the manifest last, and renames the folder.
-A writer killed on the way leaves a hidden `.<token>.part` folder, which readers ignore and `repository.clean` removes.
-"""
+"""Artifacts on disk: written atomically; read once, only below their folder, and verified. Files are written into a
+hidden folder beside the target, the manifest last, and synced; then the folder is renamed. A killed writer leaves a
+hidden `.<token>.part` folder, which readers ignore and `repository.clean` removes."""
 
 import errno
 import os

@@ -1,7 +1,5 @@
-"""Batch inference: a published model on arrays, tables, DataFrames and files that are larger than memory.
-
-`BatchPredictor` is one object for all of them. It pickles, so that Dask, Ray, Spark and joblib can send it to workers.
-"""
+"""Batch inference: a published model on arrays, tables, DataFrames and files that are larger than memory. A
+`BatchPredictor` pickles, so that Dask, Ray, Spark and joblib can send it to workers."""
 
 from kanserve.batch.dataframe_engines import polars_expression, register_duckdb
 from kanserve.batch.predictor import BatchPredictor

@@ -1,8 +1,6 @@
-"""The command line: each command reads files, calls one function and writes files or a table.
-
-Exit codes: 0 done, 1 a bug in kanserve (with its traceback), 2 an error that the user can fix (one line on standard
-error), 130 interrupted, 141 nobody reads the output any more, as after `| head -1`.
-"""
+"""The command line: each command reads files, calls one function and writes files or a table. Exit codes: 0 done, 1 a
+bug in kanserve (with its traceback), 2 an error that the user can fix (one line on standard error), 130 interrupted,
+141 nobody reads the output any more, as after `| head -1`."""
 
 import itertools
 import os

@@ -1,8 +1,6 @@
-"""`kanserve demo`: every step of the pipeline on real data, as a user would do it, with the result of each.
-
-The signature of a knot is an even integer, an algebraic invariant; the inputs are its hyperbolic invariants.
-Davies et al. (Nature 600, 2021) found the relation between them with a network of 3e5 parameters.
-"""
+"""`kanserve demo`: every step of the pipeline on real data, with the result of each. The network predicts the signature
+of knots, an even integer, from their hyperbolic invariants, as Davies et al. did with 3e5 parameters (Nature 600,
+2021)."""
 
 import shutil
 import signal

@@ -1,7 +1,6 @@
 """Predictions and derivatives, written once for both clients: generators that yield requests and are sent responses.
-
-Prediction requests are serialized by hand: all bytes before the numbers are the same each time, and are cached.
-"""
+Prediction requests are serialized by hand, since all bytes before the numbers are the same each time and can be
+cached."""
 
 import sys
 from collections.abc import Callable

@@ -218,11 +218,6 @@ class Client:
         Prediction
             With `values`, of a classifier `probabilities` and `labels`, and `outside`: how many rows, and which.
 
-        Raises
-        ------
-        NotFoundError, DataError, TensorError
-            As in `predict`.
-
         Examples
         --------
         >>> answer = client.infer("line", [[0.5], [7.0]])
@@ -523,11 +518,6 @@ class Client:
         ----------
         name : str
             The model.
-
-        Raises
-        ------
-        AccessError
-            The caller may not.
 
         Examples
         --------

@@ -1,7 +1,5 @@
-"""A snapshot as HTML for a notebook: formulas, losses, and a table with a small curve for each edge.
-
-A session adds what needs its network: typeset formulas and the picture.
-"""
+"""A snapshot as HTML for a notebook: formulas, losses, and a table with a small curve for each edge. A session adds
+typeset formulas and the picture, which need its network."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,6 @@
-"""The steps of a session: frozen edits, each a deterministic `Kan -> Kan` on the session's rows.
-
-Edges are given by name (`kanserve.network.edge_names`), as the step's input network names them: hidden nodes are
-renumbered when pruning removes a node. Equal steps on equal rows give equal networks, bit for bit, as far as
-`levenberg_marquardt.refine` does.
-"""
+"""The steps of a session: frozen edits, each a deterministic `Kan -> Kan` on the session's rows. Edges are given by
+their names in the step's input network (`kanserve.network.edge_names`), since pruning renumbers hidden nodes. Equal
+steps on equal rows give equal networks, bit for bit, as far as `levenberg_marquardt.refine` does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
-"""Which raw column each column that a pipeline hands to its last step comes from, and the categories of raw columns.
-
-Only steps that change each column by itself are followed: the others are refused by their name.
-"""
+"""The raw column from which each column that a pipeline hands to its last step comes, and the categories of raw
+columns. Steps that do not change each column by itself are refused by name."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

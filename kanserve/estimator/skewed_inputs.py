@@ -1,7 +1,5 @@
 """Skewed inputs, such as incomes, counts and concentrations, and the scales of their logarithms arcsinh(x/scale).
-
-`hidden_choice` takes them if they predict unseen rows better, as a layer before the network (`with_arcsinh_inputs`).
-"""
+`hidden_choice` adds a layer of these before the network (`with_arcsinh_inputs`) if they predict unseen rows better."""
 
 import numpy as np
 from numpy.typing import NDArray

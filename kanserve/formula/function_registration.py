@@ -1,9 +1,6 @@
-"""`register_function`: a function of the user's in the table of functions.
-
-A formula in x becomes an expression, from which all that a row of the table has follows, in every language. A function
-that no formula expresses is given by its values, and by its spelling in each language that is to write it. The search,
-training, formulas and exporters take both as any other.
-"""
+"""`register_function`: add a user's function to the table of functions, by a formula in x, from which all else follows
+in every language, or by values and spellings in some languages. Search, training, formulas and exporters then use it
+like any other."""
 
 import keyword
 import re

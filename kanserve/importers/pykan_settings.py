@@ -1,7 +1,5 @@
-"""Arities, base functions and function names, which pykan stores in the settings and not in the arrays.
-
-Settings that are not plain data count as missing.
-"""
+"""Arities, base functions and function names, which pykan stores in the settings and not in the arrays. Settings that
+are not plain data count as missing."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args

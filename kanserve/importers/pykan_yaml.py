@@ -1,8 +1,5 @@
-"""Read pykan's settings file (YAML) as plain data.
-
-The file is read as a stream of events, and no object is ever constructed: a value with a Python tag, as `prune_input`
-writes it, becomes an `Opaque` that holds only the tag. Depth, length and the expansion of aliases are bounded.
-"""
+"""Read pykan's settings file (YAML) as plain data. It is read as a stream of events: no object is constructed, and a
+value with a Python tag becomes an `Opaque`. Depth, length and the expansion of aliases are bounded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

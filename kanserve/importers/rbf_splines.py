@@ -1,8 +1,6 @@
-"""Sums of Gaussians as splines: Σ_g weights[g]·exp(-((x - centres[g])/denominator)²) on each edge of a layer.
-
-Quintic splines of interval h approximate a Gaussian with an error of order h⁶. Edges that share their centres share
-the Gaussians, which are fitted once: an edge's coefficients are the product with its weights.
-"""
+"""Sums of Gaussians as splines: Σ_g weights[g]·exp(-((x - centres[g])/denominator)²) on each edge of a layer. Quintic
+splines of interval h have an error of order h⁶. Edges with the same centres share the Gaussians' coefficients, which
+are fitted once."""
 
 import math
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Read files of arrays: torch, safetensors and NumPy's .npz, told apart by their content.
-
-No code in a file is run: torch reads with `weights_only`, NumPy without pickle. Memory is bounded: the sizes that a
-file declares are compared with its length first.
-"""
+"""Read files of arrays: torch, safetensors and NumPy's .npz, told apart by their content. No code in a file is run
+(torch reads with `weights_only`, NumPy without pickle), and declared sizes are checked against the file's length
+first."""
 
 import io
 import math

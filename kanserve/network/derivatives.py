@@ -1,9 +1,6 @@
-"""Exact derivatives of a network by its raw inputs, to the third order: for differential equations and sensitivities.
-
-Forward, a node carries its jet: value, gradient, Hessian and third derivatives by the inputs. An edge φ maps them by
-the chain rule, (φ(v), φ'·v_a, φ''·v_a·v_b + φ'·v_ab, ..), a product by the Leibniz rule. This is the reference for the
-fast jets of `kanserve.pde`: slow and plain, like `evaluate`.
-"""
+"""Exact derivatives of a network by its raw inputs, to the third order. A node carries its jet: value, gradient,
+Hessian and third derivatives. An edge φ maps it by the chain rule, (φ(v), φ'·v_a, φ''·v_a·v_b + φ'·v_ab, ..), a product
+by the Leibniz rule. This is the slow, plain reference for the jets of `kanserve.pde`."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -1,8 +1,5 @@
-"""The effect of rounding on a network, and so the tolerance between two correct evaluations.
-
-Formulas, self-tests and golden rows (test vectors) use the same tolerance, `allow`; `steady_rows` chooses the rows of
-the last two.
-"""
+"""The effect of rounding on a network, and so the tolerance between two correct evaluations. Formulas, self-tests and
+golden rows (test vectors) use the same tolerance, `allow`; `steady_rows` chooses the rows of the last two."""
 
 import itertools
 from dataclasses import replace

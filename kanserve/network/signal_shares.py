@@ -1,9 +1,7 @@
-"""Shares of the signal: how much of it goes through each node and edge, propagated back from the outputs.
-
-The output nodes share 1 equally. A node passes its share to its subnodes in equal parts, a subnode to its edges in
-proportion to the standard deviation of their values on the data, and an edge to the node that it comes from. So the
-shares of the inputs add up to 1, and those of a layer's edges too, unless a node is constant on the data.
-"""
+"""Shares of the signal: how much of it goes through each node and edge, propagated back from the outputs. The outputs
+share 1 equally. A node passes its share to its subnodes in equal parts, a subnode to its edges in proportion to the
+standard deviation of their values, and an edge to the node that it comes from. So the shares of a layer's edges add up
+to 1, except those of constant nodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

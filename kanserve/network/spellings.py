@@ -1,9 +1,7 @@
-"""How each language writes the primitives of expressions: one dictionary a language.
-
-In a spelling `@` is the operand (`@1`, `@2`, .. where there are several), `#` the exponent of a power, `$` the prefix
-of a helper that the language's printer defines, and `~` the letter f in C's functions of floats. What a language does
-not spell is written by its definition (`kanserve.network.expression`), and erf, j0 and gamma are refused.
-"""
+"""How each language writes the primitives of expressions: one dictionary per language. In a spelling `@` is the operand
+(`@1`, `@2`, .. if several), `#` the exponent of a power, `$` the prefix of generated helpers, and `~` the letter f in
+C's float functions. What a language does not spell is written by its definition (`kanserve.network.expression`); erf,
+j0 and gamma are refused."""
 
 from collections.abc import Iterable, Mapping
 

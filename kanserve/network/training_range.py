@@ -1,7 +1,4 @@
-"""The training range of a network: the range of each input, rows drawn from it, and rows outside it.
-
-All are of raw values: of a categorical input the codes of its categories.
-"""
+"""The training range of a network: the range of each raw input, rows drawn from it, and rows outside it."""
 
 import numpy as np
 from numpy.typing import NDArray

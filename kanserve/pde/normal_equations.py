@@ -1,9 +1,6 @@
-"""J'J and J'r from sparse rows of a Jacobian, by the compiled kernel.
-
-A row has one window of non-zeros for each input of each layer (a source): the k + 1 active functions times the layer's
-subnodes. Parameters that are never zero form one more source, followed by the residual. Pruned edges get rows and
-columns too, which are left out at the end.
-"""
+"""J'J and J'r from sparse rows of a Jacobian, by the compiled kernel. A row has one window of non-zeros for each input
+of each layer (a source): the k + 1 active functions times the layer's subnodes. Parameters that are never zero form one
+more source, followed by the residual. Pruned edges are computed too, and left out at the end."""
 
 import ctypes
 from dataclasses import dataclass

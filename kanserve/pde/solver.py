@@ -1,8 +1,6 @@
-"""The schedule: several starts on a coarse grid and few points, then finer grids on all points.
-
-The grids of the first layer span exactly the box of the points: outside, a spline is straight and its second derivative
-is 0. Ranges of hidden layers are set only when the grid is refined.
-"""
+"""The schedule: several starts on a coarse grid and few points, then finer grids on all points. The grids of the first
+layer span exactly the box of the points, since outside a spline is straight and its second derivative 0. Ranges of
+hidden layers change only when the grid is refined."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

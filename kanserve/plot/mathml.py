@@ -1,7 +1,5 @@
-"""A formula's LaTeX as MathML, which browsers typeset without scripts and fonts of their own.
-
-It reads what `kanserve.formula` writes, not all of LaTeX. Every text is escaped.
-"""
+"""A formula's LaTeX as MathML, which browsers typeset without scripts and fonts of their own. It reads the LaTeX that
+`kanserve.formula` writes. Every text is escaped."""
 
 import re
 from html import escape

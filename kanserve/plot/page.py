@@ -1,8 +1,6 @@
-"""Parts of the HTML that notebooks show: a style sheet, formulas, tables and small pictures.
-
-No script, no server, and no file beside it. Colours follow the notebook's light or dark theme; a page whose style sheet
-is taken away is still readable. All texts are escaped here, so callers give plain text.
-"""
+"""Parts of the HTML that notebooks show: a style sheet, formulas, tables and small pictures, without scripts or further
+files. Colours follow the notebook's light or dark theme; without the style sheet a page is still readable. Callers give
+plain text, which is escaped here."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -1,8 +1,5 @@
-"""A picture as plain data: strokes, areas, circles, labels and tinted grids, in CSS pixels, with y downwards.
-
-Each part has a role of the palette instead of a colour. `matplotlib_scene` draws a scene on Axes, `svg` writes it as
-text; so both show the same.
-"""
+"""A picture as plain data: strokes, areas, circles, labels and tinted grids, in CSS pixels, with y downwards. Each part
+has a role of the palette instead of a colour. `matplotlib_scene` draws a scene on Axes, `svg` writes it as text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

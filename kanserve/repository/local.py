@@ -1,8 +1,5 @@
-"""A model repository in a folder.
-
-A version is published by a rename. Entries that are hidden, links, or not named like a model or a version are ignored:
-only the root itself may be a link.
-"""
+"""A model repository in a folder, in which a version is published by a rename. Entries that are hidden, links, or not
+named like a model or a version are ignored; the root itself may be a link."""
 
 import logging
 import os

@@ -1,9 +1,7 @@
-"""The sources of one library for all x86-64 processors, with run-time dispatch.
-
-The source is compiled once for each level of the instruction set, with suffixed public functions. A small dispatcher
-with the public names checks the processor once, when the library is loaded, and calls the best level. Large tables are
-compiled only once, with the highest level, because wide vectors read beyond their end; the other levels declare them.
-"""
+"""The sources of one library for all x86-64 processors, with run-time dispatch. The source is compiled for each
+level of the instruction set, with suffixed public functions; a dispatcher with the public names checks the processor
+when the library is loaded. Large tables are compiled once, with the highest level, because wide vectors read beyond
+their end."""
 
 import re
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Runs the C source of an artifact: builds it as a shared library, and loads a library that was built for this machine.
-
-A library is named by system and processor, as in `linux-x86_64.so`, and stored beside its source. It is loaded from the
-verified bytes, never from a path whose content could have changed. It is code and has all rights of this process.
-"""
+"""Runs the C source of an artifact: builds it as a shared library, or loads one that was built for this machine. A
+library is named by system and processor, as in `linux-x86_64.so`, and loaded from the verified bytes, never from a path
+whose content could have changed. It has all rights of this process."""
 
 import _ctypes
 import ctypes

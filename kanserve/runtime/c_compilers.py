@@ -1,7 +1,5 @@
-"""Runs C compilers: the machine's own, and ziglang's, which compiles for other machines.
-
-Their standard input is empty, their output becomes the error message, and none outlives its caller.
-"""
+"""Runs C compilers: the machine's own, and ziglang's, which compiles for other machines. Their standard input is empty,
+their output becomes the error message, and all end with their caller."""
 
 import os
 import shlex

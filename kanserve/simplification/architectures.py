@@ -1,8 +1,5 @@
-"""Candidate architectures, smallest first, and their errors on held-out rows.
-
-Whether a shape is right shows in its errors on ever finer grids (`refine_grids`), without knowing how small an error
-can be.
-"""
+"""Candidate architectures, smallest first, and their errors on held-out rows and on ever finer grids (`refine_grids`),
+which show whether a shape is right without knowing how small an error can be."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise

@@ -1,9 +1,7 @@
-"""Functions of functions for one edge, where no single named function matches: 1/sqrt(1 - z²), 1/(e^z - 1).
-
-There are three ways. The outer function, without constants of its own, is inverted, and the inner one is searched in
-the table. The inner function is given, a square about the natural centre or a power where z is a logarithm, and the
-outer one is searched. Or a power of z is a factor, as in z·e^-z and sin(z)/z, and the other factor is searched.
-"""
+"""Functions of functions for one edge, where no single named function matches: 1/sqrt(1 - z²), 1/(e^z - 1). Either the
+outer function is inverted and the inner one searched in the table; or the inner one is a square about the natural
+centre, or a power where z is a logarithm, and the outer one is searched; or a power of z is divided out, as in z·e^-z
+and sin(z)/z, and the other factor is searched."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

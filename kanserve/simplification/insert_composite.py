@@ -1,7 +1,5 @@
-"""A function of functions on an edge: the inner functions, or their product, become a node of the layer before.
-
-If a new layer is inserted for it, other values are carried through by identity edges, which a fit does not change.
-"""
+"""A function of functions on an edge: the inner functions, or their product, become a node of the layer before, or of a
+new layer, through which identity edges carry the other values."""
 
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
-"""average(kans) -> Kan: the mean of several networks is a network too.
-
-Hidden nodes of all networks stand side by side, and the last layer adds them up. Networks without hidden nodes keep
-their shape: on a grid with the knots of all of them, the mean of their splines has the mean of their coefficients.
-"""
+"""average(kans) -> Kan: the mean of several networks as one network. Hidden nodes of all networks stand side by side,
+and the last layer adds them up. Networks without hidden nodes keep their shape: on a grid with all of their knots, the
+mean of the splines has the mean coefficients."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
-"""The stages of a fit around the optimizer: each prepares the problem for the next, and completes what comes back.
-
-`STAGES` is their order, from outside in. A stage that has nothing to do hands on the problem as it is.
-"""
+"""The stages of a fit around the optimizer (`STAGES`, from outside in): each prepares the problem for the next, and
+completes the result that comes back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

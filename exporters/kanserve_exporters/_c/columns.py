@@ -1,9 +1,6 @@
 """Batches of a purely symbolic network, in columns (rows side by side), so that compilers vectorize loops over rows.
-
-Defining @VECTOR_MATH selects this form for batches. It calls vector math functions (glibc's libmvec), which have errors
-up to four units in the last place. A row with a non-finite intermediate value is left to @predict, which returns its
-error code.
-"""
+@VECTOR_MATH selects this form, with vector math functions (glibc's libmvec, errors up to four units in the last place).
+A row with a non-finite intermediate value is left to @predict, which returns its error code."""
 
 from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c.forward import encode

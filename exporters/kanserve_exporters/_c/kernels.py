@@ -1,9 +1,7 @@
-"""The kernels of the fast form: interval search for a vector of inputs at once, and sums of rows of coefficients.
-
-They process a tile of rows and a block of inputs (one per vector lane) at a time. First the rows of coefficients and
-their weights are found for all of them; if there are fewer inputs than lanes, those of several rows share a vector.
-Then each row of the tile adds up its rows of coefficients, outputs side by side, in registers.
-"""
+"""The kernels of the fast form: interval search for a vector of inputs at once, and sums of rows of coefficients. They
+process a tile of rows and a block of inputs (one per vector lane) at a time: first find the rows of coefficients and
+their weights; then add up the rows of coefficients for each row of the tile, outputs side by side, in registers. With
+fewer inputs than lanes, several rows share a vector."""
 
 from collections.abc import Mapping, Sequence
 

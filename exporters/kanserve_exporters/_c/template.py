@@ -1,7 +1,5 @@
 """The fixed text of the C exporter. `@` stands for the model's prefix and an underscore, `@@` for the bare prefix.
-
-Only code is passed to `fill`: names that users chose are added afterwards, escaped.
-"""
+Names that users chose are added after `fill`, escaped."""
 
 import json
 from collections.abc import Mapping

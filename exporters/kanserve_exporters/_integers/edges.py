@@ -1,9 +1,7 @@
-"""The edges from one input of a layer on small cells of its range, with proven bounds on each.
-
-On a cell centre ± radius an edge is its value and slope at the centre, the rest of its spline as a polynomial about the
-centre, and a bound on the second derivative of what is no spline: the base function and the named functions, by
-interval arithmetic. Where that is infinite, as for √x at 0, the bounds of the values themselves count.
-"""
+"""The edges from one input of a layer on small cells of its range, with proven bounds on each. On a cell centre ±
+radius an edge is its value and slope at the centre, the rest of its spline as a polynomial, and an interval bound on
+the second derivative of the base function and the named functions. Where that bound is infinite, as for √x at 0, bounds
+of the values are used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

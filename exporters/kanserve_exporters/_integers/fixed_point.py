@@ -1,12 +1,10 @@
 """A network in integers: codes of 16 bits between the layers, cubic splines on even grids, sums of 32 bits.
 
-A code u stands for low + u·step. Of each input of a layer, u·G/65536 is an interval of its grid and the place in it, as
-16 bits; four weights of 16 bits follow from the place, the same for all edges, and an edge is the sum of four
-coefficients times the weights. All edges into one sum have one quantum, so a sum is a sum of integers, and becomes the
-next code by an offset, one multiplication and a shift.
-
-Splines whose even grid continues over the range of their input are taken as they are; anything else, such as the base
-function, is fitted by splines on a grid that is refined until that error is small beside what rounding makes.
+A code u stands for low + u·step. u·G/65536 is an interval of an input's grid and a 16-bit place in it, from which
+follow four 16-bit weights, the same for all edges; an edge is the sum of four coefficients times these weights. All
+edges into one sum have one quantum, so the sum is an integer, and becomes the next code by an offset, one
+multiplication and a shift. Splines on even grids are used as they are; anything else, such as the base function, is
+fitted by splines on a grid that is refined until its error is small beside that of rounding.
 """
 
 import math

@@ -1,8 +1,5 @@
-"""Numbers and edges as source text, for all languages.
-
-A symbolic edge c·f(a·x + b) becomes a call of a small function, `c*f(a*v[3] + b)`, whose body is written once, from its
-expression in the table of functions. d is left out here: a layer adds up the d of each subnode beforehand.
-"""
+"""Numbers and edges as source text, for all languages. A symbolic edge c·f(a·x + b) becomes a call of a small function,
+`c*f(a*v[3] + b)`, whose body is written once. d is not written here: a layer adds up the d of each subnode."""
 
 import math
 import re

@@ -1,7 +1,5 @@
-"""Equivalent forms of polynomials: over a common denominator, and by identities of sines and exponentials.
-
-Each function gives polynomials that are equal to its argument on the rows of the algebra.
-"""
+"""Equivalent forms of polynomials: over a common denominator, and by identities of sines and exponentials. They are
+equal on the rows of the algebra."""
 
 import math
 from collections.abc import Iterator

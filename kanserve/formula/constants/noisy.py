@@ -1,8 +1,6 @@
-"""Recognising simple numbers among the constants of a formula that fits noisy data.
-
-A constant is an estimate with a standard error. A simple number near it is accepted if it takes fewer bits than the
-data provide, and if chi-squared rises by less than the saved bits are worth (minimum description length).
-"""
+"""Recognise simple numbers among the constants of a formula that fits noisy data. A simple number near an estimated
+constant is accepted if it takes fewer bits than the data provide, and if chi-squared rises by less than the saved bits
+are worth (minimum description length)."""
 
 import math
 import re

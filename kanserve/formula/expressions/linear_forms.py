@@ -1,9 +1,6 @@
-"""Linear forms over steps, and the identities that bring a formula into canonical form.
-
-A form is constant + Σ coefficient·atom, where an atom is a step that is not a sum with a constant in it. Sums and
-scales stay in the form, so that constants merge. No identity changes where an expression is defined: 0·log(x),
-exp(log(x)) and 1/(1/x) stay.
-"""
+"""Linear forms over steps, and the identities that bring a formula into canonical form. A form is constant + Σ
+coefficient·atom, where an atom is a step other than a sum with a constant, so that constants merge. No identity changes
+where an expression is defined: 0·log(x), exp(log(x)) and 1/(1/x) stay."""
 
 import math
 from collections.abc import Iterable, Mapping

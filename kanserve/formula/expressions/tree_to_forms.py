@@ -1,9 +1,6 @@
 """From an expression to a linear form over steps: parameters become numbers, constants merge, equal parts are shared.
-
-The identities are those of `linear_forms`, which do not change where an expression is defined: x/x is not 1 at 0. A
-power becomes products and roots if its exponent is a constant multiple of 1/2, else the function of its name
-(`kanserve.network.powers`); exp(exponent·log(base)) if it has none.
-"""
+Only the identities of `linear_forms` are used. A power becomes products and roots if its exponent is a multiple of 1/2,
+else the named function (`kanserve.network.powers`), else exp(exponent·log(base))."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

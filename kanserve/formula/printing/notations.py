@@ -1,7 +1,4 @@
-"""The four notations of a formula: text for reading, LaTeX for typesetting, Python with NumPy, and C99.
-
-Functions are written by their expressions, with the spellings of the notation.
-"""
+"""The four notations of a formula: text for reading, LaTeX for typesetting, Python with NumPy, and C99."""
 
 import re
 from collections.abc import Callable, Sequence

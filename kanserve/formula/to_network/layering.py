@@ -1,9 +1,6 @@
-"""From linear forms over steps to the layers of a network, as few and as narrow as possible.
-
-One layer computes products of sums of functions of one variable. A step that is a sum or a product becomes a node in
-the earliest layer that its operands allow. A function of one variable becomes an edge wherever it is used, with the
-affine parts around it. A node that is used in a later layer is carried there by identity edges.
-"""
+"""From linear forms over steps to the layers of a network, as few and as narrow as possible. A sum or a product becomes
+a node in the earliest layer that its operands allow; a function of one variable becomes an edge wherever it is used.
+Identity edges carry a node to the later layers that use it."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
-"""Link functions: transformations of the outputs before a surrogate is fitted, which undo a law's outermost function.
-
-y = sqrt(a² + b²) is not a polynomial, but y² is; y = u·v/(w·s) becomes a sum by its logarithm.
-"""
+"""Link functions: transformations of the outputs before a surrogate is fitted, which undo a law's outermost function:
+sqrt(a² + b²) is no polynomial, but its square is; the logarithm of u·v/(w·s) is a sum."""
 
 import math
 from collections.abc import Callable, Iterator

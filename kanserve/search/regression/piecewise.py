@@ -1,9 +1,7 @@
-"""Piecewise polynomials of one input: kinks and steps, when the rows show exactly where one piece ends.
-
-From the smallest x on, the longest run of rows that a low polynomial fits exactly is a piece; the next begins after it.
-Pieces that meet are told apart by a kink: y = P₁ + Σ q_k·(x - b_k + |x - b_k|)/2. Others are told apart by a step:
-y = P₁ + Σ D_k·(1 + sign(x - b_k))/2, with b_k the shortest number between the rows on its sides.
-"""
+"""Piecewise polynomials of one input: kinks and steps, when the rows show exactly where one piece ends. From the
+smallest x on, the longest run of rows that a low polynomial fits exactly is a piece; the next begins after it. Pieces
+that meet form a kink: y = P₁ + Σ q_k·(x - b_k + |x - b_k|)/2; others a step: y = P₁ + Σ D_k·(1 + sign(x - b_k))/2, with
+b_k the shortest number between the rows on its sides."""
 
 import math
 from dataclasses import dataclass

@@ -1,9 +1,6 @@
-"""Sums of two terms without free constants inside, and of a low polynomial, from one Gram matrix.
-
-A term is a function of one input, outer(inner(x_i)), or a product of two of these. What least squares on a constant, a
-polynomial and any two terms leave of y is a formula in the elements of the Gram matrix, so that all pairs of several
-hundred terms take milliseconds.
-"""
+"""Sums of two terms without free constants inside, and of a low polynomial, from one Gram matrix. A term is a function
+of one input, outer(inner(x_i)), or a product of two of these. The residuals of all pairs of several hundred terms
+follow from the elements of the Gram matrix, in milliseconds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -136,20 +133,20 @@ def _polynomial(x: Array, degree: int) -> Array:
     return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
 
 
+def _usable_factors(x: Array, inputs: int) -> list[Factor]:
+    """The usable factors of terms at rows x, simplest first; columns after the inputs only as absolute values."""
+    every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
+    every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
+    with np.errstate(all="ignore"):
+        return sorted((factor for factor in every if is_usable(factor(x))), key=lambda factor: factor.price)
+
+
 @lru_cache(maxsize=2)
 def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     """The simplest terms that are finite, not constant and distinct on the rows, and their values (N, M); cached for
     the last rows, since each link of a law uses the same."""
     x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
-    every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
-    every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
-    usable = []
-    with np.errstate(all="ignore"):
-        for factor in every:
-            values = factor(x)
-            if is_usable(values):
-                usable.append(factor)
-    usable.sort(key=lambda factor: factor.price)
+    usable = _usable_factors(x, inputs)
     single = [Term((factor,)) for factor in usable]
     double = [Term(pair) for pair in combinations(usable, 2)]
     ordered = sorted([*single, *double], key=lambda term: term.price)

@@ -1,8 +1,5 @@
-"""Laws that are affine in a function of one input: link(y) = P(others) + g(x_i)·Q(others).
-
-Where the parts of a sum or a product share an input, P and Q often depend on fewer inputs than y, and each is a
-problem of its own with at least one input less.
-"""
+"""Laws that are affine in a function of one input: link(y) = P(others) + g(x_i)·Q(others). If P and Q depend on fewer
+inputs than y, each is a smaller problem of its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Dimensional analysis: what the units of inputs and output imply for a law before anything is fitted.
-
-By Buckingham's theorem (Phys. Rev. 4, 345, 1914) a law is y = (a product of powers of the inputs, in the unit of y) ·
-F(dimensionless groups), where the number of groups is that of the inputs minus the rank of their dimensions.
-"""
+"""Dimensional analysis: what the units of inputs and output imply for a law before anything is fitted. By Buckingham's
+theorem (Phys. Rev. 4, 345, 1914) y = (a product of powers of the inputs, in the unit of y) · F(dimensionless groups),
+where the number of groups is that of the inputs minus the rank of their dimensions."""
 
 import re
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
-"""Inputs that enter a law only through one function z of them: a sum, a product of powers, or any other.
-
-Where y = F(z, others), the gradient of y by the inputs of z is parallel to that of z, which depends on these inputs
-only. Candidates come from the surrogate's gradient; z is then fitted together with F, and kept if that is as good as
-the full surrogate. The general case is the generalised symmetry of AI Feynman 2.0 (Udrescu et al., arXiv:2006.10782),
-here by one eigenvalue problem instead of a network.
-"""
+"""Inputs that enter a law only through one function z of them: a sum, a product of powers, or any other. If y = F(z,
+others), the gradient of y by the inputs of z is parallel to that of z. Candidates come from the surrogate's gradient; z
+is then fitted together with F, and kept if that is as good as the full surrogate. The general case is the generalised
+symmetry of AI Feynman 2.0 (Udrescu et al., arXiv:2006.10782), as one eigenvalue problem."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Power laws: products of real powers of the inputs, alone or times an exponential of a linear form.
-
-By least squares on the logarithms, weighted by |y|, since the errors of y are of equal size and those of log y not.
-Rows in which an input or the output is 0 have no logarithm: they are left out there, and the law must hold on them too.
-"""
+"""Power laws: products of real powers of the inputs, alone or times an exponential of a linear form. They are fitted to
+the logarithms by least squares, weighted by |y|, since the errors of y are of equal size. Rows with a 0 have no
+logarithm and are left out, but the law must hold on them too."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
-"""Laws that are a root of a quadratic equation: a·y² + b·y + c = 0, whose coefficients are low polynomials.
-
-Linear algebra finds them without a start: the coefficients of a, b and c are the null vector of the columns of a, times
-y², of b, times y, and of c. The variables of the polynomials are the inputs, or a function of each.
-"""
+"""Laws that are a root of a quadratic equation a·y² + b·y + c = 0, whose coefficients are low polynomials of the
+inputs, or of a function of each. The coefficients of a, b and c are the null vector of one matrix: the columns of a
+times y², of b times y, and of c."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

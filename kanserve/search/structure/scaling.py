@@ -1,9 +1,7 @@
-"""Scaling symmetries: laws that depend on fewer products of powers than there are inputs.
-
-Where x_k -> c^a_k·x_k makes y -> c^p·y, Euler's relation sum a_k·x_k·dy/dx_k = p·y holds, so every such symmetry is a
-null vector of one matrix, made from the surrogate's gradient. Symmetries act like units that were not given:
-`dimensions` then gives the product of powers that y scales with, and the remaining groups.
-"""
+"""Scaling symmetries: laws that depend on fewer products of powers than there are inputs. If x_k -> c^a_k·x_k makes y
+-> c^p·y, Euler's relation sum a_k·x_k·dy/dx_k = p·y holds, so every such symmetry is a null vector of one matrix, made
+from the surrogate's gradient. Like units, symmetries give a product of powers that y scales with, and groups
+(`dimensions`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

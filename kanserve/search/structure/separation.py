@@ -1,8 +1,6 @@
-"""Separable laws: link(y) = F(some inputs) + G(the others), or link(y) = F · G with any signs.
-
-Candidates come from four-point differences of the surrogate, which vanish where two inputs are in different parts. Each
-is then fitted in its separated form, and kept if that is as good as the full surrogate and lacks no cross terms.
-"""
+"""Separable laws: link(y) = F(some inputs) + G(the others), or link(y) = F · G with any signs. Candidates come from
+four-point differences of the surrogate, which vanish where two inputs are in different parts. A candidate is fitted,
+and kept if that is as good as the full surrogate and lacks no cross terms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

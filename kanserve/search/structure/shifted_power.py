@@ -1,8 +1,5 @@
-"""Powers of a shifted input with a real exponent: y = c·(±x + b)^p + d, without noise.
-
-For given b and p, c and d follow by linear least squares. The best points of a grid of b and p are refined, all four
-constants together.
-"""
+"""Powers of a shifted input with a real exponent: y = c·(±x + b)^p + d, without noise. c and d follow by least squares
+for each b and p; the best points of a grid of b and p are refined, all four constants together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

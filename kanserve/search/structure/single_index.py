@@ -1,8 +1,6 @@
-"""Single-index laws: y depends only on one product of powers of the inputs, or on one linear combination.
-
-A surrogate in several variables cannot follow sin(2·E·t/h)^2 through its periods, but a function of one variable can.
-So each product of small powers is tried as that variable: when sorted by it, neighbours must have similar outputs.
-"""
+"""Single-index laws: y depends only on one product of powers of the inputs, or on one linear combination. A polynomial
+in several variables cannot follow sin(2·E·t/h)^2 through its periods. So products of small powers are tried as the only
+variable: sorted by it, neighbours must have similar outputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

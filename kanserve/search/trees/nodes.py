@@ -1,9 +1,6 @@
-"""KAN trees: networks in which every node feeds one edge, so that a shape is an expression.
-
-A node is a sum of curves, or a product of such sums with a bias. A curve is a function of one variable, an input or a
-node: a spline, or a named function c·f(a·z + b) + d. The search builds, changes and compares trees; for fitting and
-everything after, they are converted to a `Kan` (`to_network`).
-"""
+"""KAN trees: networks in which every node feeds one edge, so that a shape is an expression. A node is a sum of curves,
+or a product of such sums with a bias. A curve is a function of an input or a node: a spline, or a named function
+c·f(a·z + b) + d. For fitting and everything after, trees are converted to a `Kan` (`to_network`)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

@@ -1,8 +1,5 @@
-"""From a KAN tree to a network, and back with the fitted parameters.
-
-A node is in the earliest layer that its deepest operand allows. Values that are needed later are carried there by
-identity edges, which a fit does not change.
-"""
+"""From a KAN tree to a network, and back with the fitted parameters. A node is in the layer after its deepest operand;
+identity edges, which a fit does not change, carry values to later layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,8 +1,5 @@
-"""The active basis: the k + 1 B-splines of an input that are not zero at a point, and their slopes.
-
-Arrays have the rows as their last axis, (inputs, rows), so that every operation is one long pass over memory. The
-tables are cached and shared by their callers, so their arrays are read-only.
-"""
+"""The active basis: the k + 1 B-splines of an input that are not zero at a point, and their slopes. Arrays have the
+rows as their last axis, (inputs, rows), for long passes over memory; cached tables are read-only."""
 
 from dataclasses import dataclass
 from functools import lru_cache

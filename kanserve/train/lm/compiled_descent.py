@@ -1,7 +1,5 @@
 """A descent by the compiled kernels (native/lm/least_squares.c): `levenberg_marquardt.Point`, many times faster.
-
-Everything a step needs is prepared once per fit, so an iteration is two calls.
-"""
+Everything a step needs is prepared once per fit, so an iteration is two calls."""
 
 import ctypes
 from functools import cache

@@ -1,9 +1,7 @@
-"""The least-squares problem of a network and rows: its loss, analytic Jacobian and normal equations.
-
-F(θ) = ½·Σ_n w_n·‖r_n‖² with r = (prediction - y) / |output_scale| and weights that sum to 1. The forward pass stores
-the basis values. In the backward pass, the adjoint of a subnode times the basis of its edges is a row of the
-transposed Jacobian, and J'J is the product of the Jacobian with itself, one block of rows at a time.
-"""
+"""The least-squares problem of a network and rows: its loss, analytic Jacobian and normal equations. F(θ) = ½·Σ_n
+w_n·‖r_n‖² with r = (prediction - y) / |output_scale| and weights that sum to 1. A subnode's adjoint times the basis
+of its edges, kept from the forward pass, is a row of the transposed Jacobian; J'J is computed one block of rows at a
+time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

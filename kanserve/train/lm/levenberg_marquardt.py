@@ -1,10 +1,7 @@
-"""Levenberg-Marquardt on all free parameters of a network, from their present values.
-
-A step s solves (J'J + R + μ·D)·s = -g with D = max(diag, 1e-2·max diag). The floor bounds steps in directions that the
-data do not determine, and makes the matrix positive definite for some finite μ. A step is taken only if the new loss
-is finite and smaller, so a fit never ends worse than it began, nor in NaN. The damping follows Nielsen (Madsen,
-Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
-"""
+"""Levenberg-Marquardt on all free parameters of a network, from their present values. A step s solves (J'J + R + μ·D)·s
+= -g with D = max(diag, 1e-2·max diag); the floor bounds steps in directions that the data do not determine. A step is
+taken only if the new loss is finite and smaller, so a fit never ends worse than it began. The damping follows Nielsen
+(Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004)."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -1,7 +1,6 @@
-"""Other losses by iteratively reweighted least squares: each step solves the squares that touch the loss at the point.
-
-The damped step, its acceptance and the damping are those of Levenberg-Marquardt; a step is accepted by the loss itself.
-"""
+"""Other losses by iteratively reweighted least squares: each step solves the least-squares problem with the loss's
+gradient and curvature at the present point. Steps and damping are those of Levenberg-Marquardt; a step is accepted by
+the loss itself."""
 
 from typing import Any
 
