@@ -123,7 +123,8 @@ def compile(
     kan = replace(kan, members=()) if kan.members else kan  # which a server does not need
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else samples_for(kan, data, target)
-    kan = kan if rows is None else with_missing_bins(kan, rows.x)
+    if rows is not None and rows.x.shape[1] == len(kan.inputs):  # others are refused below
+        kan = with_missing_bins(kan, rows.x)
     return _compile(kan, _list(formats), options, True, processors, rows, candidates, provenance)
 
 
