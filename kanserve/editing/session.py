@@ -73,8 +73,8 @@ class Session(SessionEdits):
     'sin(3*x1) + 5'
     >>> session.undo().edges
     ('x1->y',)
-    >>> len(session.history), len(session.undone), session.first.symbolic
-    (2, 1, False)
+    >>> len(session.history), len(session.undone), len(session.states), session.first.symbolic
+    (2, 1, 2, False)
     >>> session.loss < 1e-6, len(session.rows.data)
     (True, 100)
     >>> script = session.as_python()  # gives the equal network
