@@ -61,7 +61,6 @@ def open_studio(
 
     from kanserve.artifact.naming_rules import check_name
     from kanserve.studio.autosave import state_folder
-    from kanserve.studio.opened_model import choose_table
     from kanserve.studio.process import Studio, StudioSettings
 
     access = (allow_host or "127.0.0.1", port, tls_certificate, tls_key)
@@ -69,23 +68,39 @@ def open_studio(
     settings = StudioSettings(*access, server=server, browser=browser, seed=seed, state=state)
     if name:
         check_name(name)
+    opened = _opened(model, name, target, inputs, classify, hidden, data, decimal)
+    if repository:
+        opened = replace(opened, repository=repository, name=name or opened.name or "model")
+    Studio(opened, settings).run(_say)
+
+
+def _opened(
+    model: str,
+    name: str,
+    target: list[str] | None,
+    inputs: list[str] | None,
+    classify: bool | None,
+    hidden: str,
+    data: Path | None,
+    decimal: "DecimalMark | None",
+) -> "Opened":
+    """What the argument names: a table with or without its target, nothing yet, or a network."""
+    from kanserve.studio.opened_model import choose_table
+
     if Path(model).suffix.lower() in _TABLES and target:
-        opened = _opened_table(Path(model), target, inputs, classify, hidden, data, decimal)
+        return _opened_table(Path(model), target, inputs, classify, hidden, data, decimal)
     elif not model or Path(model).suffix.lower() in _TABLES:
         if model and not Path(model).is_file():
             raise NotFoundError(f"The file {model!r} does not exist.")
         if inputs or data is not None or classify is not None:
             raise InputError("--input, --data and --classify beside a table need --target.")
-        opened = choose_table(Path(model) if model else None)
+        return choose_table(Path(model) if model else None)
     elif inputs:
         raise InputError("--input is for a table; a network has its inputs.")
     elif classify is not None:
         raise InputError("--classify is for a table; a network has its classes, or none.")
     else:
-        opened = opened_network(model, name, data, target, decimal)
-    if repository:
-        opened = replace(opened, repository=repository, name=name or opened.name or "model")
-    Studio(opened, settings).run(_say)
+        return opened_network(model, name, data, target, decimal)
 
 
 def _opened_table(
