@@ -265,8 +265,8 @@ def meeting_inputs(kan: Kan) -> Groups:
 
 
 def _terms_of_sum(layer: Layer, j: int, terms: Sequence[Terms]) -> Terms:
-    """The sets of inputs that interact in a subnode, from those of the layer's inputs: they interact in each function
-    that is not linear."""
+    """The sets of network inputs that interact in a subnode, given those of each layer input. A linear edge passes
+    its input's sets on; any other function makes all inputs in them interact, so it unites them."""
     own: Terms = set()
     for i in np.flatnonzero(layer.alive[j]).tolist():
         straight = layer.functions[j, i] == "x" and not layer.spline_mask[j, i]

@@ -266,7 +266,8 @@ def _weigh(question: Asked, columns: Array, texts: list[str]) -> Expression | No
 
 
 def _powers(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    """The best product of powers, if neither the inputs nor the unit change sign."""
+    """The product of powers of the driving inputs that best fits the hidden unit. None if an input or the unit
+    changes sign or is 0, or if there are fewer than two such inputs."""
     x = question.x[:, driving]
     signed = np.concatenate([x, question.y[:, None]], axis=1)
     if not ((signed > 0).all(axis=0) | (signed < 0).all(axis=0)).all() or len(driving) < 2:

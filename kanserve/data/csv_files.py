@@ -89,7 +89,8 @@ class Table:
 
     @cached_property
     def number_texts(self) -> dict[str, NumberTexts]:
-        """The columns of text that contain numbers, and the numbers whose points may be thousands separators."""
+        """By name, the numbers in columns of text that contain any, and in columns of floats whose points may all
+        be thousands separators."""
         doubtful = {name: number_texts(texts) for name, texts in self._doubtful.items()}
         return self._of_text | {name: found for name, found in doubtful.items() if found is not None}
 

@@ -103,7 +103,8 @@ def _check_arrays(stored: Stored) -> None:
 
 
 def _weights(stored: Stored) -> Array:
-    """The weights W (O, I, N)."""
+    """The spline weights W (O, I, N) of a fast-kan layer: outputs, inputs, centres of the Gaussians. Raises
+    CheckpointError if the shape does not fit."""
     count = len(stored.array("rbf.grid", "centre"))
     flat = stored.array("spline_linear.weight", "node", "input and centre")
     if flat.shape[1] % count:

@@ -38,7 +38,8 @@ def smallest_hashes(*tables: Hashes) -> Hashes:
 
 
 def record_rows(kan: Kan, *tables: Hashes) -> Kan:
-    """Record that the network was fitted to the rows with these hashes; it is then no longer a mean of others."""
+    """Record the hashes of the rows that the network was fitted to. Forgets `members`, since a fitted network is no
+    longer the mean of other networks."""
     return replace(kan, fitted_rows=smallest_hashes(*tables), members=())
 
 

@@ -23,7 +23,8 @@ def _set(default: Any, says: str, least: float | None = None, most: float | None
 
 
 def _table(says: str, make: Any = tuple) -> Any:
-    """A field that can only be set in a file."""
+    """A dataclass field for a setting that only a settings file can set, not the environment or the command line.
+    `says` is its help text, `make` its default factory."""
     return field(default_factory=make, metadata={"help": says, "file": True})
 
 

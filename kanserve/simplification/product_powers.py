@@ -41,8 +41,9 @@ def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
 
 
 def power_of(samples: Samples) -> tuple[float, float, float] | None:
-    """k, p and the weighted error of the best fit k·|z - natural|^p; None if z - natural or the values change sign, or
-    p is out of bounds."""
+    """(k, p, weighted error) of the best fit of k·|z - natural|^p to the values, where natural is the z at which
+    the raw feature is 0. None if z - natural or the values change sign, p is out of bounds, or the result is not
+    finite."""
     t, s = samples.z - samples.natural, samples.values
     if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
         return None
@@ -58,8 +59,9 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
-    """The network whose factor k·|z - natural|^p at `place` becomes z - natural, using the values (N, I) of its layers.
-    None if a power is not finite."""
+    """Replace the factor k·|z - natural|^p at `place` by |z - natural|, where natural is the z at which the raw
+    feature is 0, raise the other factors of its product to 1/p, and refit the next layer to undo this. `values` (N,
+    I) are the inputs of each layer. None if a power is not finite or the next layer cannot undo it."""
     depth, j, i = place
     layers = list(without_base(kan).layers)
     node, group = next((q, group) for q, group in enumerate(layers[depth].groups) if j in group)

@@ -92,7 +92,7 @@ class Guard:
 
 
 class TooLargeError(Exception):
-    """A body without a length has turned out too large; the application answers so."""
+    """Raised when a body of undeclared length exceeds the limit; the application answers 413."""
 
 
 def _most_bytes(scope: Scope) -> int:

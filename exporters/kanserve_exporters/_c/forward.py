@@ -72,7 +72,8 @@ def encode(kan: Kan, value: str) -> str:
 
 
 def flatten_derivatives(kan: Kan, array: str, order: int) -> list[str]:
-    """Statements that set derivatives of this order to 0 for inputs without a slope."""
+    """C statements that set the derivatives of this order in `array` to 0 for inputs that have no derivative:
+    categories and missing values."""
     if not encodes(kan):
         return []
     size = "*".join(["@N_OUT", *["@N_IN"] * order])

@@ -192,9 +192,9 @@ class Algebra:
         return {product: coefficient} if coefficient else {}
 
     def term(self, polynomial: Polynomial) -> tuple[float, Product]:
-        """The polynomial as coefficient·product; the coefficient may be 0. Several terms become their common factors
-        times a bracket, which is positive if its sign does not change, and scaled so that its most frequent coefficient
-        is ±1."""
+        """Write the polynomial as coefficient·product; the coefficient may be 0. A polynomial of several terms
+        becomes their common factors times a bracket. The bracket is scaled so that its most frequent coefficient is
+        ±1, and so that it is positive if its sign is known."""
         if len(polynomial) > 1:
             flat = self.expand(polynomial)
             if len(flat) <= 1 or len(flat) < len(polynomial):

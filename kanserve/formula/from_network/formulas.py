@@ -258,7 +258,8 @@ def _show(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, 
 
 
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
-    """The complete expression, or "": shortened code would be wrong."""
+    """The expression as code, or "" if it is too long or too deeply nested: code cannot be shortened without being
+    wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
     return text if text is not None and _depth(text) <= DEEPEST else ""
 

@@ -109,8 +109,8 @@ def _near(others: Sequence[_Other], best: ScoredFormula) -> tuple[ScoredFormula,
 
 
 def _equalled(others: Sequence[_Other]) -> bool:
-    """Whether the samples alone cannot separate some formula from the best. Formulas with more numbers are ignored:
-    they can approximate any simpler one, so only their length counts against them."""
+    """Whether some formula with no more numbers than the best fits the samples about as well, so that only its
+    description length tells them apart. Formulas with more numbers are skipped: they can imitate any simpler one."""
     return any(other.by_samples < DECIDED_MARGIN for other in others if other.more <= 0)
 
 

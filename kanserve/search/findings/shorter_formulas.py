@@ -45,8 +45,8 @@ class _Shorter:
 def without_gaps(
     found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending, finisher: Finisher
 ) -> Findings:
-    """The Pareto front, with its gaps filled by shorter forms of longer formulas. If all samples refute the law that
-    ended a search on few rows, a shorter form may take its place."""
+    """The Pareto front of the formulas; gaps are filled with shorter forms of the longer ones. `settled` is the law
+    that ended a search on few rows; if all samples refute it, a shorter form of it may be listed instead."""
     every = list(found)
     if settled is not None and settled.refuted:
         every += _shortest_unrefuted(settled, finisher)

@@ -236,8 +236,9 @@ def _names(
 
 
 def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNetwork:
-    """Convert a law of the linked outputs to one of the outputs, refitted unless exact. Errors are computed with the
-    link's own inverse, since rounding may take arcsin(n·sin t) out of its domain."""
+    """Turn a law of link(y) into a law of y by applying the link's inverse; refit it unless exact. The error before
+    refitting uses `link.inverse` on the law's values, since evaluating the converted formula may leave a domain by
+    rounding, as in arcsin(n·sin t)."""
     net = network(apply_inverse_link(law.tree, link), rows.x.shape[1])
 
     def error(x: Array, y: Array, weights: Array | None) -> float:

@@ -226,8 +226,8 @@ def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork
 
 
 def _exponential(found: Polynomial, sign: float) -> Node:
-    """Build ±exp(P), where P is a polynomial in the inputs and then their logarithms. Constants and single logarithms
-    become factors."""
+    """Build ±exp(P). P is a polynomial whose variables are the inputs, followed by their logarithms. Constant terms
+    and terms c·log(x) of P become factors: exp(constant) and x^c."""
     inputs = len(found.powers[0]) // 2
     scale, exponents, rest = sign, [0.0] * inputs, []
     for powers, coefficient in zip(found.powers, found.coefficients, strict=True):

@@ -25,8 +25,9 @@ def few_values(x: Array) -> dict[int, int]:
 
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
-    """Whether a part of a closed form in one input has at least as many estimated (not recognised) constants as the
-    input has values, minus one for its factor, or a step separates the values."""
+    """Whether a formula memorises an input that has only a few distinct values: either it contains sign() of
+    something with that input, or a part that depends on that input only has at least n - 1 estimated constants for
+    its n values (one is allowed for the part's factor). Recognised constants do not count."""
     few = few_values(x)
     if not few:
         return False

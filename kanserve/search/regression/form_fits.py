@@ -153,8 +153,8 @@ def fit_forms(
 
 
 def fit_exactly(forms: Iterable[Form], x: Array, y: Array, limit: float) -> Iterator[FittedForm]:
-    """The sums that equal y (N,) at x (N,) up to `limit`: of a form, alone and times the input, and a parabola. Terms
-    that are not needed are dropped."""
+    """Fit y (N,) at x (N,) as f(x)·(a + b·x) + c + d·x + e·x² for each form f. Yields those with an error below
+    `limit`, with the fewest terms that reach it."""
     rows = Curve(x, y, np.ones(len(x))).some(EXACT_ROWS)
     frequencies = peaks(rows)
     applicable = [form for form in forms if rows.can_be(form)]

@@ -56,8 +56,8 @@ def applicable(y: Array) -> tuple[Link, ...]:
 
 
 def of_smooth_values(values: Array) -> Iterator[tuple[Link, Array]]:
-    """The possible links of outputs near these values (N,), with the values moved into their domain (noise may take a
-    few out of it). 1/y and 1/y² are left out, since quotients cover them."""
+    """For noisy outputs, given a smooth fit of them (N,): each link that is possible, with the values clipped into
+    its domain (noise may take a few out of it). 1/y and 1/y² are left out, since quotients cover them."""
     few, spread = NOISY_OUTSIDE_SHARE, float(values.std())
     low, high = np.quantile(values, (few, 1 - few))
     for link in _LINKS:

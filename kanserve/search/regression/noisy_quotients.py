@@ -174,7 +174,8 @@ def _over(polynomial: Polynomial, unit: float) -> Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Constants, the sum of squared residuals, and the derivatives at these constants."""
+    """Constants, the sum of squared residuals at them, and the weighted derivatives of the fitted y by the
+    constants, (N, terms)."""
 
     constants: Array
     squares: float

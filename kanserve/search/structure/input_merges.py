@@ -42,9 +42,9 @@ LARGEST_POWER = 8.0  # upper bound of |beta| in z = x_i·x_j^beta
 
 @dataclass(frozen=True, eq=False)
 class Merge:
-    """Inputs that enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function (known up to a function of it);
-    `values` (N,) are z at the rows. `error`: leave-one-out of a surrogate in z and the other inputs, relative to y's
-    root mean square."""
+    """Inputs that affect y only through one variable z. z is a sum x_i + beta·x_j, a product x_i·x_j^beta, or
+    general: then known only up to an unknown function of it. `values` (N,) are z at the rows; `error` is the
+    leave-one-out error of a surrogate in z and the other inputs, relative to y's root mean square."""
 
     inputs: tuple[int, ...]
     kind: Kind

@@ -32,7 +32,8 @@ class Codec(Protocol):
 
 
 class MessageCodec:
-    """A call whose fields come from path, query and body, each by its name in the request message."""
+    """Converts REST calls to protobuf request messages and back: each field is taken from the path, query or body
+    entry of the same name."""
 
     def __init__(self, method: Method, rest: Rest, model: str, version: str) -> None:
         self._method, self._rest, fields = method, rest, method.request.DESCRIPTOR.fields_by_name

@@ -24,8 +24,9 @@ _WAITS = 4  # a call whose wall time is more than this many times its CPU time w
 
 
 class Cost:
-    """The cost of one kind of call: moving averages of wall and CPU time in nanoseconds, whether it is `heavy`, and
-    whether it is `felt` when other models are called too."""
+    """The cost of one kind of call: moving averages of wall and CPU time in nanoseconds. `heavy`: costs enough CPU
+    time to be moved to the low-priority pool. `felt`: costs enough that callers of other models would notice it;
+    moved only while there are such calls."""
 
     __slots__ = ("felt", "heavy", "most", "processor", "wall")
 

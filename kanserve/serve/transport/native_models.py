@@ -125,8 +125,8 @@ class NativeModels:
             self._ended = True
 
     def counts(self, names: dict[Key, int]) -> Iterator[tuple[Key, Counters, bool]]:
-        """The counters of each load, and whether it is the current one of its version. Counters of gone versions are
-        kept while they are in `names`."""
+        """For each load, its key, its counters, and whether it is the current load. Also the counters of retired
+        loads, as long as their key is in `names`; others are dropped."""
         with self._lock:
             for number, counted in self._counted.items():
                 yield counted.key, counted.counters.copy(), number in self._by_number

@@ -52,9 +52,10 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
 
 
 def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
-    """By which share extreme rows raise the expected squared error on new rows. A leverage is the variance of a
-    prediction relative to that of the residuals, as in linear regression; of N new rows, about one is as far out as
-    each extreme row."""
+    """The relative increase in the expected squared error on new rows due to extreme rows: the mean over outputs of
+    the sum of their leverages, divided by N, since of N new rows about one is as far out as each. A leverage is the
+    variance of a prediction relative to that of the residuals; `ridge` and `jumps` are penalties. inf if there are
+    no extreme rows or it cannot be computed."""
     extremes = extreme_rows(kan, rows.x)
     free = free_parameters(kan)
     vector = gather(kan, free)

@@ -202,7 +202,7 @@ class Penalty:
         return 0.5 * total
 
     def slope(self, vector: Array) -> Array:
-        """The gradient at a vector."""
+        """The gradient of the penalty at a parameter vector."""
         result: Array = self.ridge * vector + self.proximal * (vector - self.center)
         for bend in self.bends:
             own = slice(bend.start, bend.start + len(bend.matrix))
