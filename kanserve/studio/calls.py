@@ -6,7 +6,9 @@ and data for JSON; an error is a sentence.
 
 import base64
 import re
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import kanserve_exporters
@@ -29,6 +31,7 @@ from kanserve.studio.shared_page import shared_page
 from kanserve.studio.table_choice import example, local_table, save_upload
 from kanserve.studio.workspace import Workspace
 
+ASK_SECONDS = 5.0  # for an answer of a server
 SEARCH_SECONDS = 60.0  # for a search for simpler formulas, unless the page asks for another limit
 
 _STATUS: Mapping[type[KanserveError], int] = {
@@ -273,7 +276,7 @@ class Calls:
         row = given.get("row")
         if not isinstance(row, dict) or not all(isinstance(v, str | int | float | None) for v in row.values()):
             raise InputError("row must be an object with a number, a text or null for each input.")
-        return self._space.ask_server(_text(given, "server"), row)
+        return ask_server(_text(given, "server"), self._space.model_name, row)
 
 
 def _row(given: Given) -> list[float]:
@@ -314,3 +317,26 @@ def _files(exported: Exported) -> Given:
         "microseconds": exported.microseconds,
         "note": exported.note,
     }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a server has answered to one row: its version, the outputs or probabilities, the time of a second call."""
+
+    version: int
+    values: tuple[float, ...]
+    milliseconds: float
+
+
+def ask_server(address: str, name: str, row: Mapping[str, Any]) -> Asked:
+    """What a server answers to a row, given as its clients give it; an error of it is told."""
+    from kanserve.client import Client
+
+    columns = {column: [value] for column, value in row.items()}
+    with Client(address, timeout=ASK_SECONDS) as client:
+        answer = client.infer(name, columns)
+        begun = time.perf_counter()
+        client.infer(name, columns)
+        milliseconds = 1000 * (time.perf_counter() - begun)
+    values = answer.values if answer.probabilities is None else answer.probabilities
+    return Asked(answer.version, tuple(values[0].tolist()), milliseconds)

@@ -6,7 +6,7 @@ any).
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -225,26 +225,3 @@ def publish_network(
             "another function, or undo the step that made it so."
         ) from None
     return repository.publish(root, name, artifact)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a server has answered to one row: its version, the outputs or probabilities, the time of a second call."""
-
-    version: int
-    values: tuple[float, ...]
-    milliseconds: float
-
-
-def ask_server(address: str, name: str, row: Mapping[str, Any], seconds: float) -> Asked:
-    """What a server answers to a row, given as its clients give it; an error of it is told."""
-    from kanserve.client import Client
-
-    columns = {column: [value] for column, value in row.items()}
-    with Client(address, timeout=seconds) as client:
-        answer = client.infer(name, columns)
-        begun = time.perf_counter()
-        client.infer(name, columns)
-        milliseconds = 1000 * (time.perf_counter() - begun)
-    values = answer.values if answer.probabilities is None else answer.probabilities
-    return Asked(answer.version, tuple(values[0].tolist()), milliseconds)

@@ -1,7 +1,7 @@
 """What the page's calls do: a session whose steps are computed by worker processes, one step at a time."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +64,6 @@ STEP_SECONDS = 120.0  # for a step, with its refit
 LOOK_SECONDS = 60.0  # for what a look computes: candidates, the ruler, an export
 PUBLISH_SECONDS = 300.0  # for compiling, checking and writing a version
 OWN_SEARCH_SECONDS = 60.0  # of the search that begins by itself after a fit
-ASK_SECONDS = 5.0  # for an answer of a server
 FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelled
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
 # Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
@@ -583,10 +582,6 @@ class Workspace:
         self.opened = replace(self.opened, repository=root, name=name)
         self.events.tell("published", version=version)
         return version
-
-    def ask_server(self, address: str, row: Mapping[str, Any]) -> jobs.Asked:
-        """What a server answers to a row, given as its clients give it; an error of it is told."""
-        return jobs.ask_server(address, self.model_name, row, ASK_SECONDS)
 
     def next_version(self) -> int:
         """The version that publishing would make."""

@@ -27,6 +27,7 @@ from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
+from kanserve.search.regression.form_fits import Curve as FormRows
 from kanserve.search.regression.form_fits import FittedForm, fit_exactly, fit_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import NESTED, Form, one_input_forms
@@ -105,7 +106,8 @@ def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | 
     """The form with the least description length whose residuals are only noise, and its margin to the next curve;
     otherwise the closest form."""
     x = problem.x[:, 0]
-    forms = library_forms(tuple(search.library))
+    rows = FormRows(x, problem.y, np.ones(len(x)))
+    forms = [form for form in library_forms(tuple(search.library)) if rows.can_be(form)]
     described = forms_of(x, problem.y, problem.weights, forms)
     if problem.depth and (x.min() > 0 or x.max() < 0):  # of a combination of inputs, which may be upside down
         described += map(_of_reciprocal, forms_of(1 / x, problem.y, problem.weights, forms))

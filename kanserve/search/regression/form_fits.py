@@ -39,7 +39,8 @@ DEPENDENT = 1e-12  # of a column of length 1 beside the others, which is roundin
 LEAST_SQUARE = 1e-200  # of the slopes by a constant: a constant with less changes nothing
 LEAST_GAIN = 1e-6  # relative gain of a step on all rows below which a fit ends
 FEWEST_PAIRS = 10  # neighbours in |x| without which rows are called neither even nor odd
-ASYMMETRY = 2.0  # mean square by which mirrored rows may differ more than others: noise of 300 rows gives 1.3
+# Mean square by which mirrored rows may differ more than others: noise of 300 rows gives 1.65 once in a thousand.
+ASYMMETRY = 2.0
 PEAKS = 6  # frequencies from which waves start, at most
 LOW_FREQUENCIES = (1.5, 4.0)  # a quarter and two thirds of a period in the range: no peak of a periodogram shows them
 SIGNIFICANT = 4.0  # height of a peak, relative to the logarithm of the frequencies, that noise hardly ever reaches
@@ -98,7 +99,7 @@ class Curve:
         return tuple(parity for parity, square in squares.items() if square <= allowed)
 
     def can_be(self, form: Form) -> bool:
-        """Whether a form has values at all rows, and their symmetry."""
+        """Whether a form has values at all rows, and the rows its symmetry about 0."""
         return (not form.positive or self.x.min() > 0) and (not form.parity or form.parity in self.parities)
 
 
