@@ -106,7 +106,7 @@ class Settings:
     concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
     drift_rows: int = _set(
         2000,
-        "Drift of a model's inputs is measured on a row of each of its last so many requests; 0: not at all.",
+        "How many of a model's latest requests drift is measured on, one row of each; 0: it is not measured.",
         0,
         10_000_000,
     )
