@@ -11,7 +11,7 @@ from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.distillation import distil
 from kanserve.simplification.pruning import prune
 from kanserve.simplification.symbolification import symbolify
-from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refit_on_all_rows
+from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refit_on_all_rows, with_inputs
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 
@@ -80,7 +80,7 @@ def simplify(
     first, rows = kan, samples_for(kan, data, target)
     kan, data = in_numbers(kan, rows)
     with reporting(progress) as report:
-        told = report or False
+        told = with_inputs(report, first.inputs) or False
         kan = distil(kan, data, tolerance, seed)
         kan = prune(kan, data, tolerance=tolerance, seed=seed, progress=told)
         kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, progress=told)

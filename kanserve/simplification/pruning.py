@@ -39,6 +39,7 @@ from kanserve.simplification.validation import (
     refit,
     smooth,
     too_large,
+    with_inputs,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
@@ -158,7 +159,8 @@ def prune(
     plain, rows = in_numbers(kan, samples)
     judge = judge_of(plain, rows, tolerance, seed)
     with reporting(progress) as report:
-        result = prune_by(plain, judge, found=tolerance == "auto", seed=seed, report=report)[0]
+        told = with_inputs(report, kan.inputs)
+        result = prune_by(plain, judge, found=tolerance == "auto", seed=seed, report=told)[0]
     return record_rows(replace(result, inputs=kan.inputs), kan.fitted_rows, hash_rows(samples))
 
 

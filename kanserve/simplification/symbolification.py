@@ -31,6 +31,7 @@ from kanserve.simplification.validation import (
     judge_of,
     refit,
     smooth,
+    with_inputs,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
@@ -162,16 +163,18 @@ def symbolify(
     straight = without_chains(straighten(refit(kan, judge, REFIT_STEPS), judge), judge)
     error = judge.error_of(activations.answers(straight, judge.learn.x))
     with reporting(progress) as report:
-        search = _Search(judge, tuple(functions), complexity, min(error, judge.tolerance), report)
+        search = _Search(
+            judge, tuple(functions), complexity, min(error, judge.tolerance), with_inputs(report, first.inputs)
+        )
         start = _State(Named(straight), judge.losses(straight), 0.0, not splines(straight))
-        _tell(report, "before named functions", start)
+        _tell(search.report, "before named functions", start)
         chosen = _name_all(search, start)
         if not _as_good(chosen, error, judge) and len(splines(straight)) <= MANY_EDGES:
             deeper = _name_all(replace(search, deep=True), start)
             chosen = min(chosen, deeper, key=lambda state: state.score)
         if not (all_edges or judge.accepts(chosen.losses, start.losses)):
             chosen = _name_some(search, start)
-        _tell(report, "refitted", chosen)
+        _tell(search.report, "refitted", chosen)
     return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import mean_difference
 from kanserve.errors import DataError
-from kanserve.network.kan import Kan, Layer
+from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
@@ -103,6 +103,13 @@ class SimplifyStep(Event):
 
 SimplifyReport = Callable[[SimplifyStep], None]
 """What a callable `progress` is: it is called with each step."""
+
+
+def with_inputs(report: SimplifyReport | None, inputs: tuple[Variable, ...]) -> SimplifyReport | None:
+    """The report, given networks with the caller's inputs, categories included, rather than their numbers."""
+    if report is None:
+        return None
+    return lambda step: report(replace(step, kan=replace(step.kan, inputs=inputs)))
 
 
 @dataclass(frozen=True, eq=False)

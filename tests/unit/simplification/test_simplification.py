@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -101,6 +102,19 @@ def test_simplify_is_deterministic_and_reports_each_step() -> None:
     assert equal(first, simplify(_fitted(name), _data(name)))
     assert len(steps) > 3 and all(np.isfinite(step.loss) for step in steps)
     assert [step.edges for step in steps] == sorted((step.edges for step in steps), reverse=True)
+
+
+@pytest.mark.parametrize("function", [prune, symbolify, simplify])
+def test_networks_on_the_way_take_the_rows_of_a_table(function: Callable[..., Kan]) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, 200)
+    table = pd.DataFrame(
+        {"x": x, "kind": np.where(x > 0.3, "a", "b"), "y": x + np.random.default_rng(1).normal(size=200)}
+    )
+    kan = fit([2, 1], table, target="y", starts=1, steps=5)
+    steps: list[SimplifyStep] = []
+    simple = function(kan, table, target="y", progress=steps.append)
+    assert {step.kan.inputs for step in steps} == {simple.inputs} == {kan.inputs}
+    assert np.isfinite([score(step.kan, table, target="y").loss for step in steps]).all()
 
 
 @pytest.mark.slow
