@@ -28,7 +28,13 @@ from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import empty, no_edges, without_edges
 from kanserve.simplification.symbolic_edges import name_edges
-from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, count_free_parameters, refit
+from kanserve.simplification.validation import (
+    VALIDATION_MOST_PARAMETERS,
+    Judge,
+    SimplifyReport,
+    count_free_parameters,
+    refit,
+)
 
 _LONGEST, _OPERATIONS = 30_000, 5_000
 
@@ -109,13 +115,13 @@ class Snap:
                 f"No c·{self.function}(a·u + b) + d can stand for {self.edge}: on all that reaches the edge, "
                 f"{found.low:.6g} to {found.high:.6g}, each would leave its domain or be a constant or a line."
             )
-        return put_in(kan, place, fit.symbolic, rows, self.refit)
+        return put_in(kan, place, fit.symbolic, rows.judge, self.refit)
 
 
-def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
+def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, judge: Judge, steps: int) -> Kan:
     """Put a function on an edge, and refit unless the network has more than 1500 parameters."""
     changed = name_edges(kan, {place: symbolic})
-    return refit(changed, rows.judge, steps) if steps else changed
+    return refit(changed, judge, steps) if steps else changed
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
 from kanserve.editing.steps import STEPS_SHORT, Zero, take
+from kanserve.editing.suggestions import FEWEST_ANSWERS
 from kanserve.errors import DataError, InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import edges, evaluate, subnodes
 from kanserve.network.kan import Kan, Variable, equal, make_layer
-from kanserve.simplification.validation import refit
+from kanserve.simplification.validation import count_free_parameters, refit
 from kanserve.train import create, fit, score
 from tests.support.blas_threads import threads_at
 from tests.support.networks import kans
@@ -187,6 +188,26 @@ def test_suggestions_refit_the_network_for_the_closest_functions_only(monkeypatc
     monkeypatch.setattr("kanserve.editing.steps.refit", counted)
     assert len(session.suggest("x1->h1", top=8)) == 8
     assert iterations == [STEPS_SHORT] * 8
+
+
+def test_suggestions_for_many_outputs_refit_to_fewer_rows_in_fewer_steps(monkeypatch):
+    x = np.random.default_rng(0).uniform(-1, 1, (1000, 2))
+    labels = np.digitize(x[:, 0] + x[:, 1] ** 2, [-0.5, 0.0, 0.5, 1.0]).astype(str)
+    data = Dataset(x, labels)
+    session = Session(fit([2, 1, 5], data, starts=1, steps=20, grid=5), data)
+    exact = {one.function: one.loss for one in session.suggest("x1->h1", top=4)}
+    sizes: list[tuple[int, int]] = []
+
+    def counted(kan, judge, count):
+        sizes.append((len(judge.learn), count))
+        return refit(kan, judge, count)
+
+    monkeypatch.setattr("kanserve.editing.steps.refit", counted)
+    monkeypatch.setattr("kanserve.editing.suggestions.MOST_WORK", 5e6)
+    quick = {one.function: one.loss for one in session.suggest("x1->h1", top=4)}
+    assert quick.keys() == exact.keys()
+    assert set(sizes) == {(FEWEST_ANSWERS * count_free_parameters(session.kan) // 5, 5)}
+    assert max(abs(quick[name] - exact[name]) for name in exact) < 0.1 * session.loss
 
 
 def test_suggestions_keep_linear_algebra_on_one_thread(monkeypatch):
