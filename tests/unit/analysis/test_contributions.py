@@ -10,6 +10,7 @@ import kanserve
 from kanserve.analysis import contributions
 from kanserve.analysis.contributions import bars, center_scores, meeting_inputs
 from kanserve.errors import DataError, InputError
+from kanserve.network.evaluate import activations
 from tests.support.networks.kans import ZOO
 
 SMALL = [name for name, make in ZOO.items() if len(make().inputs) <= 4 and name != "domains"]
@@ -133,3 +134,19 @@ def test_the_picture_has_a_bar_for_each_input_and_wrong_rows_are_refused():
         found.plot(3)
     with pytest.raises(InputError, match="What is explained is y"):
         found.plot(output="z")
+
+
+def test_of_very_many_background_rows_some_are_taken_by_their_weights(monkeypatch):
+    sizes: list[int] = []
+
+    def counted(kan, rows):
+        sizes.append(len(rows))
+        return activations(kan, rows)
+
+    monkeypatch.setattr("kanserve.analysis.contributions.activations", counted)
+    kan = kanserve.from_formula("x^2", ranges={"x": (0, 1)})
+    x = np.random.default_rng(0).uniform(0, 1, (100_000, 1))
+    assert np.isclose(kan.explain([[1.0]], x).base[0], 1 / 3, atol=0.01)
+    weighted = kanserve.Dataset(x, x, weights=x[:, 0])
+    assert np.isclose(kan.explain([[1.0]], weighted).base[0], 1 / 2, atol=0.01)  # the mean of x^3 over that of x
+    assert max(sizes) <= 8000
