@@ -71,7 +71,8 @@ class Findings(Sequence[ScoredFormula]):
     decided : bool
         Whether `best` is far enough ahead: 5 nats, also by what the samples alone say of forms with no more numbers,
         and 8 more for each fitted constant beyond four. With a complexity
-        above 25, or above 18 if no other formula leaves only noise, too few forms as long are compared to decide.
+        above 25, or above 18 if no other formula leaves only noise, too few forms as long are compared to decide; so
+        they are where the search was cut off by `seconds`, `max_fits` or an interrupt.
 
     Examples
     --------
@@ -126,8 +127,9 @@ class Findings(Sequence[ScoredFormula]):
     @property
     def meaning(self) -> str:
         """The status and its explanation as text."""
+        meaning = _TOO_FEW_COMPARED if self.status == "not decided" and not self.rivals else _MEANING[self.status]
         but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
-        return f"{self.status}: {_MEANING[self.status]}{self._rivalry}{_FITTED[self.loss]}{but}"
+        return f"{self.status}: {meaning}{self._rivalry}{_FITTED[self.loss]}{but}"
 
     @property
     def _rivalry(self) -> str:
@@ -402,6 +404,7 @@ _MEANING: dict[Status, str] = {
 }
 
 
+_TOO_FEW_COMPARED = "what the formula leaves of the samples is noise, but too few other forms were compared to be sure."
 _FITTED: dict[FitLoss, str] = {
     "squared": "",
     "huber": " Its constants are fitted by Huber's loss.",

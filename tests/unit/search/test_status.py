@@ -70,3 +70,13 @@ def test_what_is_refuted_has_no_standard_errors_and_is_said_first():
     with pytest.raises(DataError, match="no standard errors"):
         found.best.interval(x)
     assert found.best.formula.text != "0"
+
+
+@pytest.mark.slow
+def test_a_search_that_was_cut_off_decides_nothing():
+    x = np.random.default_rng(0).uniform([1, 1], [10, 3], (300, 2))
+    law = 3.1 * x[:, 1] * np.exp(-(((x[:, 0] - 5) / 4.8) ** 2))
+    rows = x, law + 0.05 * law.std() * np.random.default_rng(1).normal(size=300)
+    found = find_formulas(rows, max_fits=100)
+    assert found.ended == "max_fits" and not found.best.refuted and not found.rivals
+    assert found.status == "not decided" and "too few other forms were compared" in found.meaning
