@@ -100,18 +100,26 @@ def _rows_of_test(python: str, tests: bool) -> Iterator[str]:
 
 
 def _rows_of_servers(python: str, tests: bool) -> Iterator[str]:
-    for extras in SERVERS:
+    return _rows_of_extras(python, "a server", SERVERS)
+
+
+def _rows_of_all(python: str, tests: bool) -> Iterator[str]:
+    return _rows_of_extras(python, "all but torch", ("all",))
+
+
+def _rows_of_extras(python: str, use: str, wanted_extras: Sequence[str]) -> Iterator[str]:
+    for extras in wanted_extras:
         with _fresh() as (clone, environment):
             _run([python, "-m", "venv", ".venv"], clone, environment)
             wanted = ["install", "-c", "constraints.txt", f".[{extras}]"]
             environment |= {"KANSERVE_NATIVE": "0"}
             cost = _run([".venv/bin/python", "-m", "pip", *wanted], clone, environment)
             _run([".venv/bin/python", "-m", "pip", "uninstall", "-y", "pip", "setuptools"], clone, environment)
-            yield _row(f"a server, `.[{extras}]`", cost, clone)
+            yield _row(f"{use}, `.[{extras}]`", cost, clone)
 
 
 # The rows by what they are about: each takes the interpreter, and whether to run the tests.
-PARTS = {"run": _rows_of_run, "test": _rows_of_test, "server": _rows_of_servers}
+PARTS = {"run": _rows_of_run, "test": _rows_of_test, "server": _rows_of_servers, "all": _rows_of_all}
 
 
 def _row(name: str, cost: Cost, clone: Path | None = None) -> str:

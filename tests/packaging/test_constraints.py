@@ -53,21 +53,25 @@ def test_torch_is_free_with_what_its_builds_for_gpus_need():
     assert not [name for name in LOCKED if re.match(r"torch$|triton$|nvidia-|cuda-", name.name)]
 
 
-def test_the_demo_installs_neither_torch_nor_what_only_tests_need():
-    def needed(extra: str) -> set[str]:
-        own = map(Requirement, EXTRAS[extra])
-        return {
-            name
-            for requirement in own
-            for name in (
-                set().union(*map(needed, requirement.extras))
-                if requirement.extras and requirement.name == "kanserve"
-                else {requirement.name}
-            )
-        }
+def needed(extra: str) -> set[str]:
+    """The packages of an extra, with those of the extras that it names."""
+    found: set[str] = set()
+    for requirement in map(Requirement, EXTRAS[extra]):
+        own = requirement.name != "kanserve"
+        found |= {requirement.name} if own else set().union(*map(needed, requirement.extras))
+    return found
 
+
+def test_the_demo_installs_neither_torch_nor_what_only_tests_need():
     assert {"matplotlib", "onnxruntime", "sympy", "tritonclient"} <= needed("demo")
     assert not needed("demo") & {"torch", "scipy", "scikit-learn", "pyarrow", "pytest", "moto", "pandas"}
+
+
+def test_torch_comes_by_its_own_extra_and_the_importers_only():
+    users = {extra for extra in EXTRAS if "torch" in needed(extra)}
+    assert users & {"all", "train", "studio", "demo", "serve", "notebook"} == set()
+    assert {"torch", "import", "test"} <= users
+    assert needed("train") | needed("serve") | needed("export") | needed("studio") | needed("sign") <= needed("all")
 
 
 def test_what_changed_is_one_line_of_the_changelog():

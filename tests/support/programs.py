@@ -22,7 +22,7 @@ _INSTALLED_AS = {
     "octave-cli": "octave",
     "cc": "gcc",
     "buf": "kanserve[dev]",
-    "torch": "kanserve[train]",
+    "torch": "kanserve[torch]",
     "psql": "postgresql",
     "soffice": "libreoffice-calc-nogui",
 }

@@ -17,7 +17,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 HEAD = 4  # low, step, rest and 1/step of an input's grid
 

@@ -15,7 +15,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 Places = NDArray[np.int64]
 

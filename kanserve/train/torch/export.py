@@ -68,7 +68,7 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
 
         from kanserve.train.torch.network import KanNetwork
     except ImportError:
-        raise MissingDependencyError("torch", "train") from None
+        raise MissingDependencyError("torch", "torch") from None
     if own := own_functions(kan):
         raise ExportError(
             f"The network has the function {own[0]!r}, which was added by register_function: torch_network.py, which "

@@ -84,7 +84,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 RATES = {"lbfgs": 1.0, "adam": 1e-2}  # default learning rates
 RIDGE = {"cross_entropy": 2e-3}  # separable classes have no finite best weights; 0 for other losses

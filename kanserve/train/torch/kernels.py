@@ -12,7 +12,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _SIGNATURES = {  # p is a pointer, n a number

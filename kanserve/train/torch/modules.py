@@ -32,7 +32,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 INSIDE_EVERY_DOMAIN = 0.5
 AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")

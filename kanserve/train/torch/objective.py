@@ -45,7 +45,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 SHRINKING = ("coefficients", "base_weight")
 

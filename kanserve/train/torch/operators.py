@@ -18,7 +18,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 BASES: dict[str, int] = {"zero": 0, "silu": 1, "identity": 2}
 CONTIGUOUS = torch.contiguous_format

@@ -24,7 +24,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 

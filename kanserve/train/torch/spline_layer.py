@@ -26,7 +26,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 
 class KANLayer(nn.Module):

@@ -11,7 +11,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 from kanserve.train.torch.spline_layer import KANLayer
 

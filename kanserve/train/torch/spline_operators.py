@@ -24,7 +24,7 @@ try:
     import torch
     from torch import Tensor
 except ImportError:
-    raise MissingDependencyError("torch", "train") from None
+    raise MissingDependencyError("torch", "torch") from None
 
 NAMESPACE = "kanserve"
 LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]  # torch gives it no types

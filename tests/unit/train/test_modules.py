@@ -182,4 +182,4 @@ def test_without_torch_an_import_says_what_to_install(module: str):
         "except MissingDependencyError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "kanserve[train]" in done.stdout
+    assert "kanserve[torch]" in done.stdout

@@ -333,7 +333,7 @@ def test_without_torch_it_says_what_to_install():
         "except MissingDependencyError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "kanserve[train]" in done.stdout
+    assert "kanserve[torch]" in done.stdout
 
 
 def test_both_are_public_names():
