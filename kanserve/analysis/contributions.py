@@ -226,7 +226,9 @@ class Explainer:
             own = behind.edges(rows[[row]])[0]
             for group in self._groups:
                 game, places = _exact if _is_exact(group) else _sample_orders, list(group)
-                values[row][:, places], errors[row][:, places] = game(behind, self._bottom, own[places] - start[:, places])
+                values[row][:, places], errors[row][:, places] = game(
+                    behind, self._bottom, own[places] - start[:, places]
+                )
         return Contributions(kan.inputs, output_names(kan), rows, self.base, values, errors)
 
 
