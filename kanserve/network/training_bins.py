@@ -87,9 +87,10 @@ def _draw_from_bins(variable: Variable, low: float, high: float, random: np.rand
     values = [low]
     for edge in edges.tolist():  # which is halfway between neighbouring values
         values.append(2 * edge - values[-1])
-    if np.isclose(values[-1], high) and count_in_bins(edges, np.array(values))[:-1].tolist() == [1] * len(values):
+    one_each = (count_in_bins(variable.bin_edges, np.array(values))[:-1] == 1).all()
+    if one_each and np.isclose(values[-1], high):
         return np.array([*values, np.nan])[bins]
     places = np.minimum(bins, len(edges))
     drawn = random.uniform(np.minimum(ends[places], ends[places + 1]), ends[places + 1])
-    drawn = np.floor(drawn) if variable.categories else drawn
+    drawn = np.rint(drawn) if variable.categories else drawn
     return np.where(bins > len(edges), np.nan, drawn)
