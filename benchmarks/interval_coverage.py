@@ -21,10 +21,11 @@ draws, each of which has its own rows and its own fit.
 
 With `--thirds` instead: eight regressions, most of which have errors that depend on the answer, of 4000 given rows (or
 all but a quarter), and the coverage of the new rows in each third by prediction, with intervals=True of an additive
-`KANRegressor`, so that five draws take minutes, or with --defaults of `KANRegressor()`. The other columns are the mean width in that of intervals of one width,
-and what these cover in the thirds. Where LightGBM and CatBoost are installed, the last columns are the mean widths in
-those of their quantiles of 5 % and 95 %, by defaults, with the conformal step of a quarter of the given rows (Romano,
-Patterson and Candès, NeurIPS 2019), and in brackets what these cover in the thirds.
+`KANRegressor`, so that five draws take minutes, or with `--defaults` of `KANRegressor()`. The other columns are the
+mean width in that of intervals of one width, and what these cover in the thirds. Where LightGBM and CatBoost are
+installed, the last columns are the mean widths in those of their quantiles of 5 % and 95 %, by defaults, with the
+conformal step of a quarter of the given rows (Romano, Patterson and Candès, NeurIPS 2019), and in brackets what these
+cover in the thirds.
 
     OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--draws N] [--sizes N,N] [--ways NAME,NAME]
     OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --thirds [--defaults] [--draws N] [--only NAME,NAME]
