@@ -211,8 +211,8 @@ def _fitted(name: str, data: Data, rest: NDArray[np.int64], seed: int, seconds: 
         change = _numbers().fit(x).transform if data.is_table else np.asarray
         scores = _pykan.trained(change(x), y, hidden, classes, seconds, seed)
         return (lambda new: scores(change(new)).argmax(axis=1)) if classes else lambda new: scores(change(new))
-    answers: Callable[[Any], Array] = _model(name, data, rest, seed).predict
-    return answers
+    model = _model(name, data, rest, seed)
+    return lambda new: np.ravel(model.predict(new))  # CatBoost's classes are a column
 
 
 def _model(name: str, data: Data, rest: NDArray[np.int64], seed: int) -> Any:
