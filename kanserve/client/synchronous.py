@@ -97,7 +97,18 @@ class Client:
 
     @property
     def retried(self) -> int:
-        """The number of retries so far."""
+        """The number of retries so far.
+
+        Returns
+        -------
+        int
+            Of all requests together.
+
+        Examples
+        --------
+        >>> client.retried
+        0
+        """
         return self._caller.retried
 
     def close(self) -> None:
