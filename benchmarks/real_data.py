@@ -19,10 +19,14 @@ frequencies, beside logistic regression. It is the expected calibration error of
 al., ICML 2017) in ten intervals of its probability, of the test rows of all splits together, since one split has 45 to
 1100 of them.
 
-    OMP_NUM_THREADS=1 python benchmarks/real_data.py [--small] [--only NAME,NAME]
+`--peers` adds LightGBM, CatBoost and explainable boosting (interpret-core, 14 bags), where they are installed, by their
+defaults on one thread, and leaves out all but these, ours and the linear one.
+
+    OMP_NUM_THREADS=1 python benchmarks/real_data.py [--small] [--only NAME,NAME] [--peers] [--splits N]
     OMP_NUM_THREADS=1 python benchmarks/real_data.py --calibration [--only NAME,NAME] [--splits N]
 """
 
+import importlib
 import sys
 import time
 import warnings
@@ -79,7 +83,7 @@ class Result:
 
 SMALL = ("diabetes", "wine")
 HISTOGRAMS = "boosting, histograms"
-AS_THEY_ARE = (OURS, HISTOGRAMS)  # take categories and missing values
+AS_THEY_ARE = (OURS, HISTOGRAMS, "LightGBM", "explainable boosting")  # take categories and missing values
 VISITS = "doctor's visits"
 RECOGNISABLE = f"{VISITS}, rows drawn one by one"
 COLUMNS = ("test", "CPU s")
@@ -119,25 +123,56 @@ METHODS: dict[str, Callable[[bool, int], Any]] = {
 PYKAN = "pykan"
 
 
+def _lightgbm(classifies: bool, seed: int) -> Any:
+    made = importlib.import_module("lightgbm")
+    return (made.LGBMClassifier if classifies else made.LGBMRegressor)(random_state=seed, n_jobs=1, verbose=-1)
+
+
+def _catboost(classifies: bool, seed: int) -> Any:
+    made = importlib.import_module("catboost")
+    options = {"random_seed": seed, "thread_count": 1, "verbose": 0, "allow_writing_files": False}
+    return (made.CatBoostClassifier if classifies else made.CatBoostRegressor)(**options)
+
+
+def _explainable(classifies: bool, seed: int) -> Any:
+    made = importlib.import_module("interpret.glassbox")
+    kind = made.ExplainableBoostingClassifier if classifies else made.ExplainableBoostingRegressor
+    return kind(random_state=seed, n_jobs=1, outer_bags=14)
+
+
+PEERS: dict[str, tuple[str, Callable[[bool, int], Any]]] = {
+    "LightGBM": ("lightgbm", _lightgbm),
+    "CatBoost": ("catboost", _catboost),
+    "explainable boosting": ("interpret-core", _explainable),
+}
+
+
 def main(arguments: list[str]) -> None:
     small = "--small" in arguments
     names = chosen(arguments)
+    methods: Sequence[str] = (*METHODS, PYKAN)
+    if "--peers" in arguments:
+        there = [name for name, (package, _) in PEERS.items() if installed(package)]
+        METHODS.update({name: PEERS[name][1] for name in there})
+        methods = (OURS, *there, "linear")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ExtrapolationWarning)  # of a random test set some rows are outside the range
+    splits = int(arguments[arguments.index("--splits") + 1]) if "--splits" in arguments else 2 if small else 5
     if "--calibration" in arguments:
-        splits = int(arguments[arguments.index("--splits") + 1]) if "--splits" in arguments else 5
         return calibration(names if "--only" in arguments else CLASSIFIERS, range(splits))
-    seeds = range(2 if small else 5)
+    seeds = range(splits)
     scores, shares = {}, {}
     print(head(len(seeds)), flush=True)
     for name in names:
         data = SETS[name]()
-        scores[name] = measure(data, seeds)
+        scores[name] = measure(data, seeds, methods)
         print(f"\n{report_of(name, scores[name])}", flush=True)
+        if "--peers" in arguments:
+            continue
         shares[name] = share = covered(data, seeds)
         if share is not None:
             print(f"intervals of {LEVEL:g} cover {share:.3f}", flush=True)
-    if VISITS in names and not small:
+    if VISITS in names and not small and "--peers" not in arguments:
         again = measure(visits(together=False), seeds, (OURS, HISTOGRAMS, "linear"))
         print("\n" + table([RECOGNISABLE, *COLUMNS], [_row(method, results) for method, results in again.items()]))
     print(f"\n{verdict(scores)}\n{coverage(shares)}")
@@ -176,8 +211,8 @@ def _fitted(name: str, data: Data, rest: NDArray[np.int64], seed: int, seconds: 
         change = _numbers().fit(x).transform if data.is_table else np.asarray
         scores = _pykan.trained(change(x), y, hidden, classes, seconds, seed)
         return (lambda new: scores(change(new)).argmax(axis=1)) if classes else lambda new: scores(change(new))
-    answers: Callable[[Any], Array] = _model(name, data, rest, seed).predict
-    return answers
+    model = _model(name, data, rest, seed)
+    return lambda new: np.ravel(model.predict(new))  # CatBoost's classes are a column
 
 
 def _model(name: str, data: Data, rest: NDArray[np.int64], seed: int) -> Any:

@@ -28,7 +28,7 @@ from kanserve.network.evaluate import Rows, activations, as_rows, edges, nodes, 
 from kanserve.network.importances import representative_rows
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.signal_shares import row_shares
-from kanserve.network.training_range import finite_rows
+from kanserve.network.training_bins import draw_typical_rows
 from kanserve.plot.contribution_bars import Bar, contribution_bars
 from kanserve.plot.matplotlib_scene import colours, draw, pixels
 
@@ -178,7 +178,9 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
         The rows to explain, in raw units.
     data : Dataset or array_like of shape (n_rows, n_inputs), optional
         Background rows, such as the training rows: contributions are differences from their mean prediction. By default
-        1000 samples of the training range. Up to 4000 count, by their weights: 100 to 500 where many inputs interact.
+        1000 samples in which each input is spread as in the training rows, which a fitted network knows in ten bins, or
+        evenly over its range; that inputs go along with each other is lost. Up to 4000 rows count, by their weights:
+        100 to 500 where many inputs interact.
 
     Returns
     -------
@@ -200,21 +202,43 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     >>> found.base.tolist(), found.values.tolist()
     ([1.0], [[[0.25, 0.75, 0.0]]])
     """
-    rows, behind = as_rows(kan, x), Players(kan)
-    groups = meeting_inputs(kan)
-    background = background_rows(kan, data, sum(map(_evaluations, groups)))
-    start = behind.edges(background)
-    base = behind.outputs(start.sum(axis=1)).mean(axis=0)
-    values = np.zeros((len(rows), len(base), len(kan.inputs)))
-    errors = np.zeros_like(values)
-    finite = np.flatnonzero(np.isfinite(activations(kan, rows)[-1]).all(axis=1))
-    values[np.setdiff1d(np.arange(len(rows)), finite)] = np.nan
-    for row in finite.tolist():
-        own = behind.edges(rows[[row]])[0]
-        for group in groups:
-            game, places = _exact if _is_exact(group) else _sample_orders, list(group)
-            values[row][:, places], errors[row][:, places] = game(behind, start, own - start, places)
-    return Contributions(kan.inputs, output_names(kan), rows, base, values, errors)
+    return Explainer(kan, data).explain(as_rows(kan, x))
+
+
+class Explainer:
+    """Explains rows of a network by one set of background rows (see `explain`)."""
+
+    def __init__(self, kan: Kan, data: Data = None) -> None:
+        self.kan, self._behind, self._groups = kan, Players(kan), meeting_inputs(kan)
+        background = background_rows(kan, data, sum(map(_evaluations, self._groups)))
+        self._start = self._behind.edges(background)
+        self._bottom = self._start.sum(axis=1)[:, None]
+        self.base = self._behind.outputs(self._bottom[:, 0]).mean(axis=0)
+
+    def explain(self, rows: Array) -> Contributions:
+        """The contributions for raw rows (N, inputs)."""
+        kan, behind, start = self.kan, self._behind, self._start
+        values = np.zeros((len(rows), len(self.base), len(kan.inputs)))
+        errors = np.zeros_like(values)
+        finite = np.flatnonzero(np.isfinite(activations(kan, rows)[-1]).all(axis=1))
+        values[np.setdiff1d(np.arange(len(rows)), finite)] = np.nan
+        for row in finite.tolist():
+            own = behind.edges(rows[[row]])[0]
+            for group in self._groups:
+                game, places = _exact if _is_exact(group) else _sample_orders, list(group)
+                values[row][:, places], errors[row][:, places] = game(
+                    behind, self._bottom, own[places] - start[:, places]
+                )
+        return Contributions(kan.inputs, output_names(kan), rows, self.base, values, errors)
+
+
+def estimate_work(kan: Kan) -> int:
+    """How many values of nodes and edges are computed to explain a row by samples of the training range. A value takes
+    30 to 250 ns, the less the wider the layers."""
+    groups, layers = meeting_inputs(kan), kan.layers[Players(kan).depth :]
+    width = sum(layer.subnodes for layer in layers) + sum(layer.subnodes * layer.inputs for layer in layers[1:])
+    background = min(_background_count(sum(map(_evaluations, groups))), ROWS)
+    return background * width * sum(_evaluations(group) + 2 for group in groups)
 
 
 def bars(found: Contributions, row: int, output: int) -> list[Bar]:
@@ -330,27 +354,31 @@ def _evaluations(group: tuple[int, ...]) -> int:
     return 2 ** len(group) - 2 if _is_exact(group) else 2 * PAIRS * (len(group) - 1)
 
 
+def _background_count(evaluations: int) -> int:
+    return int(np.clip(EVALUATIONS // max(evaluations, 1), FEWEST_ROWS, MOST_ROWS))
+
+
 def background_rows(kan: Kan, data: Data, evaluations: int) -> Array:
     """The background rows (B, I), on all of which the network is finite."""
-    rows = finite_rows(kan, ROWS) if data is None else as_rows(kan, data)
+    most = _background_count(evaluations)
+    rows = draw_typical_rows(kan, min(most, ROWS)) if data is None else as_rows(kan, data)
     shares = row_shares(data.weights if isinstance(data, Dataset) else None, len(rows))
     if len(rows) > 2 * MOST_ROWS:  # the network on 200,000 rows takes .7 s, as often as a slider of the studio moves
         some = representative_rows(shares, 2 * MOST_ROWS)
         rows, shares = rows[some], row_shares(None, len(some))
     counted = shares * np.isfinite(activations(kan, rows)[-1]).all(axis=1)
-    most = int(np.clip(EVALUATIONS // max(evaluations, 1), FEWEST_ROWS, MOST_ROWS))
     picked = representative_rows(counted, most)
     if not len(picked):
         raise DataError("The network is finite on none of the background rows.")
     return rows[picked]
 
 
-def _exact(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, float]:
-    """The contributions (Q, G) of a group from all of its subsets; `change` (B, I, O) is relative to the edges of
-    `start`."""
-    count = len(group)
+def _exact(behind: Players, bottom: Array, change: Array) -> tuple[Array, float]:
+    """The contributions (Q, G) of a group from all of its subsets; `bottom` (B, 1, O) are the sums of all edges of the
+    background rows, `change` (B, G, O) what the group's edges of the explained row add to them."""
+    count = change.shape[1]
     sets = (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
-    sums = start.sum(axis=1)[:, None] + np.einsum("sg,bgo->bso", sets, change[:, group])
+    sums = bottom + np.einsum("sg,bgo->bso", sets, change)
     values = behind.outputs(sums).mean(axis=0)
     orders = np.array([factorial(k) * factorial(count - 1 - k) / factorial(count) for k in range(count)])
     size = sets.sum(axis=1).astype(int)
@@ -358,17 +386,16 @@ def _exact(behind: Players, start: Array, change: Array, group: list[int]) -> tu
     return (weights.T @ values).T, 0.0
 
 
-def _sample_orders(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, Array]:
+def _sample_orders(behind: Players, bottom: Array, change: Array) -> tuple[Array, Array]:
     """The contributions (Q, G) of a group and their standard errors, from random orders and their reverses."""
-    random, count = np.random.default_rng(0), len(group)
-    own, bottom = change[:, group], start.sum(axis=1)[:, None]
+    random, count = np.random.default_rng(0), change.shape[1]
     found = []
     for _ in range(PAIRS):
-        order = random.permuted(np.tile(np.arange(count), (len(start), 1)), axis=1)
-        pair = [_along(behind, bottom, own, way) for way in (order, order[:, ::-1])]
+        order = random.permuted(np.tile(np.arange(count), (len(bottom), 1)), axis=1)
+        pair = [_along(behind, bottom, change, way) for way in (order, order[:, ::-1])]
         found.append((pair[0] + pair[1]) / 2)
     mean = np.mean(found, axis=(0, 1))
-    errors = np.sqrt((np.var(found, axis=0, ddof=1) / PAIRS).sum(axis=0)) / len(start)
+    errors = np.sqrt((np.var(found, axis=0, ddof=1) / PAIRS).sum(axis=0)) / len(bottom)
     return mean.T, errors.T
 
 

@@ -171,9 +171,9 @@ def _parts(column: Array, low: float, high: float) -> Iterator[tuple[float, NDAr
     inside = (column >= low) & (column <= high)
     if not inside.any():
         return
-    values = np.unique(column[inside])
-    if len(values) > PLACES:
-        values = np.unique(np.quantile(column[inside], np.arange(PLACES) / PLACES))
+    values, places = np.unique(column[inside]), int(np.clip(inside.sum() // FEWEST - 1, 1, PLACES))
+    if len(values) > places:
+        values = np.unique(np.quantile(column[inside], np.arange(places) / places))
     part = np.searchsorted(values, column, "right") - 1
     for number in range(len(values)):
         rows = inside & (part == number)

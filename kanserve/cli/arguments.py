@@ -27,6 +27,7 @@ from kanserve.runtime import load_backend
 from kanserve.runtime.model import read_artifact
 
 if TYPE_CHECKING:
+    from kanserve.analysis.contributions import Contributions
     from kanserve.cli.commands.server_access import ServerAccess
     from kanserve.train.scoring import Score
 
@@ -168,13 +169,14 @@ def target_options(kan: Kan, target: list[str] | None) -> list[str]:
 @dataclass(frozen=True)
 class Predictor:
     """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the result
-    columns and a note on rows outside the training range. `unused`: inputs without effect, each with a value in the
-    range."""
+    columns and a note on rows outside the training range, and one that explains rows by background rows. `unused`:
+    inputs without effect, each with a value in the range."""
 
     inputs: list[str]
     unused: dict[str, float]
     categories: dict[str, tuple[str, ...]]
     predict: Callable[[Array], tuple[dict[str, list[Any]], str]]
+    explain: "Callable[[Array, Array | None], Contributions]"
 
 
 def predictor(model: str, access: "ServerAccess") -> Predictor:
@@ -236,8 +238,13 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         best = likeliest(kan.classes, values)
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, outside
 
+    def explain(rows: Array, background: Array | None) -> "Contributions":
+        from kanserve.analysis.contributions import explain
+
+        return explain(kan, rows, background)
+
     names = [variable.name for variable in kan.inputs]
-    return Predictor(names, find_unused_inputs(kan), categories_of(kan.inputs), predict)
+    return Predictor(names, find_unused_inputs(kan), categories_of(kan.inputs), predict, explain)
 
 
 def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Predictor:
@@ -252,6 +259,11 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
             return _columns(outputs, answer.values), outside
         return {"class": answer.labels.tolist(), **_columns(outputs, answer.probabilities)}, outside
 
+    def explain(rows: Array, background: Array | None) -> "Contributions":
+        if background is not None:
+            raise InputError("A server compares rows with its own: give no --data, or the network's file.")
+        return client.explain(name, rows, version)
+
     try:
         network = client.network(name, version, curve_points=0)
     except KanserveError as error:
@@ -260,7 +272,7 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
             raise
         info = client.metadata(name, version)
         outputs = info.classes or info.outputs
-        return Predictor(list(info.inputs), {}, dict(info.categories), predict)
+        return Predictor(list(info.inputs), {}, dict(info.categories), predict, explain)
     outputs = network.outputs
     used = set(range(len(network.outputs)))
     for layer in reversed(network.layers):
@@ -271,7 +283,7 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
         for i, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
         if i not in used
     }
-    return Predictor(list(network.inputs), unused, categories_of(network.input_variables), predict)
+    return Predictor(list(network.inputs), unused, categories_of(network.input_variables), predict, explain)
 
 
 def find_unused_inputs(kan: Kan) -> dict[str, float]:

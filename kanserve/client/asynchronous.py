@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from threading import Event
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -28,6 +28,9 @@ from kanserve.client.watch_events import Known, ModelEvent
 from kanserve.errors import InputError, KanserveError
 from kanserve.network.stability_index import InputDrift
 from kanserve.v1 import formula_pb2
+
+if TYPE_CHECKING:
+    from kanserve.analysis.contributions import Contributions
 
 _CALL = re.compile(r"client\.\w+\([^()]*\)")  # in an example
 
@@ -170,6 +173,9 @@ class AsyncClient:
         self, name: str, x: Rows | Frame, version: Version = "", *, hessian: bool = False
     ) -> tuple[Array, ...]:
         return await self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
+
+    async def explain(self, name: str, x: Rows | Frame, version: Version = "") -> "Contributions":
+        return await self._run(predicting.explain(self._memory, name, x, str(version)))
 
     async def formula(
         self, name: str, version: Version = "", *, formats: Sequence[str] = ()

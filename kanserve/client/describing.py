@@ -157,7 +157,7 @@ def formula(name: str, version: str, formats: Sequence[str]) -> Steps[tuple[Serv
             c=output.c,
             closed_form=output.closed_form,
             shortened=output.shortened,
-            variables=tuple(_variable(variable) for variable in output.variables),
+            variables=tuple(as_variable(variable) for variable in output.variables),
             r2=output.r2 if output.HasField("r2") else None,
             max_error=output.max_error if output.HasField("max_error") else None,
             rmse=output.rmse if output.HasField("rmse") else None,
@@ -207,8 +207,8 @@ def network(name: str, version: str, curve_points: int | None) -> Steps[Network]
         inputs=tuple(variable.name for variable in response.inputs),
         outputs=tuple(output.name for output in response.outputs),
         classes=tuple(response.classes),
-        input_variables=tuple(_variable(variable) for variable in response.inputs),
-        output_variables=tuple(_variable(output) for output in response.outputs),
+        input_variables=tuple(as_variable(variable) for variable in response.inputs),
+        output_variables=tuple(as_variable(output) for output in response.outputs),
         layers=tuple(_layer(layer) for layer in response.layers),
         input_affine=(np.array(response.input_shift), np.array(response.input_scale)),
         output_affine=(np.array(response.output_shift), np.array(response.output_scale)),
@@ -235,7 +235,7 @@ def _layer(message: formula_pb2.NetworkLayer) -> NetworkLayer:
     )
 
 
-def _variable(message: formula_pb2.Variable) -> Variable:
+def as_variable(message: formula_pb2.Variable) -> Variable:
     return Variable(
         message.name,
         message.unit,

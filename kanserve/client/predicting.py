@@ -5,7 +5,7 @@ cached."""
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,6 +20,9 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.conformal_intervals import interval_of
 from kanserve.v1 import formula_pb2
+
+if TYPE_CHECKING:
+    from kanserve.analysis.contributions import Contributions
 
 Array = NDArray[np.float64]
 Output = Literal["y", "probabilities", "label"]
@@ -222,29 +225,65 @@ def _tensor(described: pb.ModelInferResponse.InferOutputTensor, data: bytes) -> 
 
 
 def _differentiate(name: str, rows: Array, version: str, hessian: bool) -> Steps[tuple[tuple[Array, ...], int]]:
-    parts: list[tuple[Array, ...]] = []
+    limit = "max_hessian_rows" if hessian else "max_differentiated_rows"
+    asked = formula_pb2.DifferentiateRequest(model_name=name, model_version=version, hessian=hessian)
+    responses = yield from _in_parts("Differentiate", asked, rows, limit)
+    if hessian and not responses[0].HasField("hessian"):
+        raise KanserveError("The server does not know second derivatives: ask without hessian, or upgrade it.")
+    fields = ("values", "jacobian", *(("hessian",) if hessian else ()))
+    joined = [np.concatenate([_array(getattr(response, field)) for response in responses]) for field in fields]
+    return tuple(joined), int(responses[0].model_version)
+
+
+def explain(memory: Memory, name: str, x: Rows | Frame, version: str) -> "Steps[Contributions]":
+    """The contributions of each input to each prediction."""
+    x = as_table(x)
+    if not dataframes.is_frame(x):
+        found, _ = yield from _explain(name, _rows(x, np.float64), version)
+        return found
+    _, found = yield from _for_frame(
+        memory, name, x, version, np.float64, lambda rows, pinned: _explain(name, rows, pinned)
+    )
+    return found
+
+
+def _explain(name: str, rows: Array, version: str) -> "Steps[tuple[Contributions, int]]":
+    from kanserve.analysis.contributions import Contributions
+
+    asked = formula_pb2.ExplainRequest(model_name=name, model_version=version)
+    responses = yield from _in_parts("Explain", asked, rows, "max_explained_rows")
+    first = responses[0]
+    values, errors = (
+        np.concatenate([_array(getattr(response, field)) for response in responses])
+        for field in ("contributions", "standard_errors")
+    )
+    inputs = tuple(map(describing.as_variable, first.inputs))
+    found = Contributions(inputs, tuple(first.outputs), rows, np.array(first.base), values, errors)
+    return found, int(first.model_version)
+
+
+def _in_parts(call: str, asked: Any, rows: Array, limit: str) -> Steps[list[Any]]:
+    """The responses to a request with rows, in as many parts as the limit demands that the metadata have."""
+    responses: list[Any] = []
     start, step = 0, _rows_at_a_time(rows)
     while start < max(1, len(rows)):
         part = rows[start : start + step]
-        request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version, hessian=hessian)
-        request.rows.shape.extend(part.shape)
-        request.rows.values = part.astype("<f8", copy=False).tobytes()
+        asked.rows.Clear()
+        asked.rows.shape.extend(part.shape)
+        asked.rows.values = part.astype("<f8", copy=False).tobytes()
         try:
-            response = yield "Differentiate", request
+            response = yield call, asked
         except TensorError:
-            answer = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
-            most = int(answer.properties.get("max_hessian_rows" if hessian else "max_differentiated_rows", 0))
+            answer = yield "ModelMetadata", pb.ModelMetadataRequest(name=asked.model_name, version=asked.model_version)
+            most = int(answer.properties.get(limit, 0))
             if not 0 < most < len(part):
                 raise
             step = most
             continue
-        version = response.model_version  # as for predictions
-        if hessian and not response.HasField("hessian"):
-            raise KanserveError("The server does not know second derivatives: ask without hessian, or upgrade it.")
-        arrays = (response.values, response.jacobian, *((response.hessian,) if hessian else ()))
-        parts.append(tuple(map(_array, arrays)))
+        asked.model_version = response.model_version  # so that one version answers all parts
+        responses.append(response)
         start += step
-    return tuple(map(np.concatenate, zip(*parts, strict=True))), int(version)
+    return responses
 
 
 def _array(message: formula_pb2.Float64Array) -> Array:

@@ -1,28 +1,28 @@
 """The synchronous client."""
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Event
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-import grpc
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kanserve.client import describing, predicting, retrying
-from kanserve.client.connecting import Metadata, Names, Pem, calls, target
+from kanserve.client import describing, predicting
+from kanserve.client.calling import Caller
+from kanserve.client.connecting import Metadata, Names, Pem, target
 from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.describing import Steps, Version
-from kanserve.client.exporting import receive, write
+from kanserve.client.exporting import write
 from kanserve.client.network_responses import Network
 from kanserve.client.predicting import Array, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
-from kanserve.client.watch_events import Known, ModelEvent
-from kanserve.errors import InputError, KanserveError
+from kanserve.client.watch_events import ModelEvent
 from kanserve.network.stability_index import InputDrift
 from kanserve.v1 import formula_pb2
+
+if TYPE_CHECKING:
+    from kanserve.analysis.contributions import Contributions
 
 T = TypeVar("T")
 
@@ -55,11 +55,6 @@ class Client:
     metadata : sequence of (str, str or bytes), or callable, optional
         Sent with each request, as [("traceparent", "00-...")], or a function that returns it; an "x-request-id" in it
         is the request id.
-
-    Attributes
-    ----------
-    retried : int
-        The number of retries so far.
 
     Raises
     ------
@@ -94,17 +89,27 @@ class Client:
         token: str | Callable[[], str] | None = None,
         metadata: Metadata = (),
     ) -> None:
-        self._target = target(
+        connection = target(
             address, channels=channels, tls=tls, certificate=certificate, key=key, server_name=server_name, token=token
         )
-        self._address, self._timeout, self._retries = address, timeout, retries
-        self._channels = self._target.open()
-        self._turns = itertools.cycle([calls(channel) for channel in self._channels])
-        self._names = Names(token, metadata)
+        self._caller = Caller(connection, Names(token, metadata), address, timeout, retries)
         self._memory = Memory()
-        self._closed = Event()
-        self._retried = itertools.count()
-        self.retried = 0
+
+    @property
+    def retried(self) -> int:
+        """The number of retries so far.
+
+        Returns
+        -------
+        int
+            Of all requests together.
+
+        Examples
+        --------
+        >>> client.retried
+        0
+        """
+        return self._caller.retried
 
     def close(self) -> None:
         """Close the connections, as `with` does at its end. Later calls end with InputError, and `watch` ends.
@@ -113,9 +118,7 @@ class Client:
         --------
         >>> client.close()
         """
-        self._closed.set()
-        for channel in self._channels:
-            channel.close()
+        self._caller.close()
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +271,33 @@ class Client:
         """
         return self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
 
+    def explain(self, name: str, x: Rows | Frame, version: Version = "") -> "Contributions":
+        """How much each input contributes to each prediction: `Kan.explain` by the server, without background rows.
+
+        Parameters
+        ----------
+        name, x, version
+            As in `predict`.
+
+        Returns
+        -------
+        Contributions
+            With `base`, `values` and their standard `errors`. It prints as a few lines and has `.plot()`.
+
+        Raises
+        ------
+        NotFoundError, DataError
+            As in `predict`.
+        TensorError
+            x has another number of columns, or the network is too large.
+
+        Examples
+        --------
+        >>> client.explain("line", [[0.5]]).inputs[0].name
+        'x'
+        """
+        return self._run(predicting.explain(self._memory, name, x, str(version)))
+
     def formula(self, name: str, version: Version = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
         """One formula for each output, in raw features.
 
@@ -369,7 +399,7 @@ class Client:
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
         )
-        files: Mapping[str, bytes] = self._call("ExportSource", request)
+        files: Mapping[str, bytes] = self._caller.call("ExportSource", request)
         if folder is not None:
             write(files, folder)
         return files
@@ -397,22 +427,7 @@ class Client:
         >>> next(client.watch("line")).version
         1
         """
-        request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
-        while not self._closed.is_set():
-            called, metadata = self._names.next()
-            stream = next(self._turns)["Watch"](request, metadata=metadata)
-            try:
-                for response in stream:
-                    failures = 0
-                    yield from known.events(response)
-            except grpc.RpcError as error:
-                passing = retrying.is_passing(error) and (known.heard or failures < self._retries)
-                if not passing and not self._closed.is_set():
-                    raise self._error(error, called, failures + 1) from None
-            finally:
-                stream.cancel()
-            failures += 1
-            self._closed.wait(retrying.delay(failures))
+        return self._caller.watch(name)
 
     def metadata(self, name: str, version: Version = "") -> ModelInfo:
         """What a model is: the names of its inputs, outputs and classes, its versions, precision and backend.
@@ -564,26 +579,4 @@ class Client:
         return self._run(describing.ready(name, str(version)))
 
     def _run(self, steps: Steps[T]) -> T:
-        return describing.run(steps, self._call)
-
-    def _call(self, call: str, request: Any) -> Any:
-        """Send a request and return the response, after as many attempts as the timeout allows."""
-        if self._closed.is_set():
-            raise InputError("The client is closed. Make another.")
-        name, metadata = self._names.next()
-        attempts = retrying.Attempts(call, self._timeout, self._retries)
-        while True:
-            method = next(self._turns)[call]
-            try:
-                if call == "ExportSource":
-                    return receive(method(request, timeout=attempts.left, metadata=metadata), request.format)
-                return method(request, timeout=attempts.left, metadata=metadata)
-            except grpc.RpcError as error:
-                pause = attempts.failed(error)
-                if pause is None or self._closed.is_set():
-                    raise self._error(error, name, attempts.failures) from None
-            self._closed.wait(pause)
-            self.retried = next(self._retried) + 1
-
-    def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
-        return retrying.error_for(self._target.cause(error), self._address, self._timeout, request, attempts)
+        return describing.run(steps, self._caller.call)

@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_checks import MOST_BINS
+from kanserve.network.training_range import ranges, sample
 
 Array = NDArray[np.float64]
 
@@ -61,3 +63,34 @@ def count_in_bins(edges: Sequence[float], values: Array) -> NDArray[np.intp]:
     """How many values are in each bin, then how many are missing."""
     bins = np.searchsorted(np.asarray(edges, np.float64), values, "right")
     return np.bincount(np.where(np.isnan(values), len(edges) + 1, bins), minlength=len(edges) + 2)
+
+
+def draw_typical_rows(kan: Kan, count: int, seed: int = 0) -> Array:
+    """Up to `count` random raw rows on which the network is finite. Each input is spread as in its bins, or evenly over
+    its range if it has none; inputs are independent."""
+    rows = sample(kan, 4 * count, seed)
+    random = np.random.default_rng(seed)
+    for i, (variable, (low, high)) in enumerate(zip(kan.inputs, ranges(kan).tolist(), strict=True)):
+        if variable.bin_counts:
+            rows[:, i] = _draw_from_bins(variable, low, high, random, len(rows))
+    return rows[np.isfinite(evaluate(kan, rows)).all(axis=1)][:count]
+
+
+def _draw_from_bins(variable: Variable, low: float, high: float, random: np.random.Generator, count: int) -> Array:
+    """Raw values (count,) from the bins of an input, NaN for missing: evenly spread within a bin, or its only value."""
+    counts = np.array(variable.bin_counts, np.float64)
+    if not counts.sum():
+        return np.full(count, low)
+    edges = np.array(variable.bin_edges)
+    ends = np.concatenate([[low], edges, [max(high, edges.max(initial=high))]])
+    bins = random.choice(len(counts), count, p=counts / counts.sum())
+    values = [low]
+    for edge in edges.tolist():  # which is halfway between neighbouring values
+        values.append(2 * edge - values[-1])
+    one_each = (count_in_bins(variable.bin_edges, np.array(values))[:-1] == 1).all()
+    if one_each and np.isclose(values[-1], high):
+        return np.array([*values, np.nan])[bins]
+    places = np.minimum(bins, len(edges))
+    drawn = random.uniform(np.minimum(ends[places], ends[places + 1]), ends[places + 1])
+    drawn = np.rint(drawn) if variable.categories else drawn
+    return np.where(bins > len(edges), np.nan, drawn)

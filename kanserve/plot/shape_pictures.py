@@ -16,7 +16,7 @@ GAP = 22.0
 HEAD, FOOT = 20.0, 30.0  # of a panel: its name; the density and the ends of its axis
 TALL = 130.0  # of a panel of numbers, between these
 LINE = 16.0  # of a category
-SCALE = 34.0  # the width of the numbers of a panel's scale
+SCALE = 42.0  # the width of the numbers of a panel's scale
 SPREAD, MEMBERS = 0.18, 0.4  # opacities of bands: of eight in ten rows, and of the networks whose mean it is
 
 
@@ -54,13 +54,23 @@ class Pair:
 
 
 def common_scale(shapes: Sequence[Shape]) -> tuple[float, float]:
-    """The smallest and the largest effect of all panels."""
+    """The smallest and the largest effect of all panels, and of the answers known better than to this difference."""
     parts = [part for shape in shapes for part in (shape.effect, shape.spread, shape.members) if part is not None]
     values = np.concatenate([[0.0], *(part.ravel() for part in parts)])
     values = values[np.isfinite(values)]
+    answers = np.concatenate([shape.seen for shape in shapes], axis=1)
+    values = np.concatenate([values, answers[1, 2 * answers[2] < np.ptp(values)]])
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
+
+
+def _told(shape: Shape, scale: tuple[float, float]) -> list[list[float]]:
+    """The answers to draw: place, mean and standard error. A bar longer than the scale says nothing."""
+    low, high = scale
+    _, means, errors = shape.seen
+    told: list[list[float]] = shape.seen[:, (low <= means) & (means <= high) & (2 * errors < high - low)].T.tolist()
+    return told
 
 
 def shape_panels(shapes: Sequence[Shape], width: float) -> Scene:
@@ -114,14 +124,18 @@ def _numbers(scene: Scene, shape: Shape, x: float, y: float, wide: float, scale:
     curve(scene, np.stack([np.linspace(0, 1, len(at)), (shape.effect - low) / (high - low)]), left, y, across, TALL,
           "snapped", 2.0)  # fmt: skip
     first, last = float(shape.values[0]), float(shape.values[-1])
-    for place, mean, error in shape.seen.T.tolist():
+    for place, mean, error in _told(shape, scale):
         spot = left + across * (place - first) / ((last - first) or 1.0)
         ends = up(np.array([mean - error, mean + error])).tolist()
         scene.line([(spot, ends[0]), (spot, ends[1])], "ink", 1.0)
         middle = float(up(np.array(mean)))
         scene.line([(spot - 2, middle), (spot + 2, middle)], "ink", 1.2)
-    scene.label(left, y + TALL + 23, f"{first:.4g}", size=10.0, role="third")
-    scene.label(left + across, y + TALL + 23, f"{last:.4g}", size=10.0, role="third", anchor="end")
+    scene.label(left, y + TALL + 23, _axis_end(first), size=10.0, role="third")
+    scene.label(left + across, y + TALL + 23, _axis_end(last), size=10.0, role="third", anchor="end")
+
+
+def _axis_end(value: float) -> str:
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _categories(scene: Scene, shape: Shape, x: float, y: float, wide: float, scale: tuple[float, float]) -> None:
@@ -146,7 +160,7 @@ def _categories(scene: Scene, shape: Shape, x: float, y: float, wide: float, sca
         if shape.members is not None and np.isfinite(shape.members[:, line]).all():
             start, stop = map(along, shape.members[:, line].tolist())
             scene.box(start, middle - 6, max(stop - start, 1.0), 12, "snapped", MEMBERS)
-    for place, mean, error in shape.seen.T.tolist():
+    for place, mean, error in _told(shape, scale):
         middle = y + LINE * (place + 0.5)
         scene.line([(along(mean - error), middle), (along(mean + error), middle)], "ink", 1.2)
 

@@ -165,6 +165,10 @@ METHODS: tuple[Method, ...] = (
         Rest("POST", f"{_MODEL}/gradient", "The outputs and their exact derivatives", "GradientResponse",
              "GradientRequest"),),
         arrays={3: {2: {}}}, native=2),
+    Method(FORMULA, "Explain", _PREDICT, Turn.COMPUTES, (
+        Rest("POST", f"{_MODEL}/explanation", "How much each input contributes to predictions", "ExplainResponse",
+             "ExplainRequest"),),
+        arrays={3: {2: {}}}),
     Method(FORMULA, "GetDrift", ROLES, Turn.QUEUED, (
         Rest("GET", f"{_MODEL}/drift", "How the latest rows are spread, beside the training rows", "Drift"),)),
     Method(FORMULA, "Feedback", _PREDICT, Turn.COMPUTES, (

@@ -756,6 +756,91 @@ class DifferentiateResponse(_message.Message):
 Global___DifferentiateResponse: _TypeAlias = DifferentiateResponse  # noqa: Y015
 
 @_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def rows(self) -> Global___Float64Array:
+        """Raw features, (rows, inputs). ModelMetadata says in max_explained_rows how many rows a request may have; 0 if already
+        one row would take the server too long.
+        """
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        rows: Global___Float64Array | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    STANDARD_ERRORS_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version: _builtins.str
+    """The version that was found."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]: ...
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is explained: the outputs; of two classes the log-odds of the second; of more each class's score minus the mean
+        score of all classes.
+        """
+
+    @_builtins.property
+    def base(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The mean prediction, one per output. Rows for it are drawn as the training rows are spread over each input."""
+
+    @_builtins.property
+    def contributions(self) -> Global___Float64Array:
+        """[r, j, i]: what input i adds to output j of row r. The base and all contributions are the prediction. NaN in a row
+        that is not finite.
+        """
+
+    @_builtins.property
+    def standard_errors(self) -> Global___Float64Array:
+        """Their standard errors; 0 where nothing is sampled: in networks in which at most six inputs meet in a function."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___Variable] | None = ...,
+        outputs: _abc.Iterable[_builtins.str] | None = ...,
+        base: _abc.Iterable[_builtins.float] | None = ...,
+        contributions: Global___Float64Array | None = ...,
+        standard_errors: Global___Float64Array | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "standard_errors", b"standard_errors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "contributions", b"contributions", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "standard_errors", b"standard_errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
 class GetDriftRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -50,6 +50,11 @@ class FormulaServiceStub(object):
                 request_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
                 response_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/kanserve.v1.FormulaService/Explain',
+                request_serializer=kanserve_dot_v1_dot_formula__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=kanserve_dot_v1_dot_formula__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.GetDrift = channel.unary_unary(
                 '/kanserve.v1.FormulaService/GetDrift',
                 request_serializer=kanserve_dot_v1_dot_formula__pb2.GetDriftRequest.SerializeToString,
@@ -92,6 +97,13 @@ class FormulaServiceServicer(object):
 
     def Differentiate(self, request, context):
         """The outputs and their exact derivatives at given rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """How much each input contributes to the predictions of given rows: Shapley values, which add up to them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +156,11 @@ def add_FormulaServiceServicer_to_server(servicer, server):
                     servicer.Differentiate,
                     request_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.FromString,
                     response_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=kanserve_dot_v1_dot_formula__pb2.ExplainRequest.FromString,
+                    response_serializer=kanserve_dot_v1_dot_formula__pb2.ExplainResponse.SerializeToString,
             ),
             'GetDrift': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDrift,
@@ -248,6 +265,33 @@ class FormulaService(object):
             '/kanserve.v1.FormulaService/Differentiate',
             kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
             kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kanserve.v1.FormulaService/Explain',
+            kanserve_dot_v1_dot_formula__pb2.ExplainRequest.SerializeToString,
+            kanserve_dot_v1_dot_formula__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class FormulaServiceStub:
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _grpc.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]
     """The outputs and their exact derivatives at given rows."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_formula_pb2.ExplainRequest, _formula_pb2.ExplainResponse]
+    """How much each input contributes to the predictions of given rows: Shapley values, which add up to them."""
     GetDrift: _grpc.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]
     """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
     Feedback: _grpc.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]
@@ -65,6 +67,8 @@ class FormulaServiceAsyncStub(FormulaServiceStub):
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _aio.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]  # type: ignore[assignment]
     """The outputs and their exact derivatives at given rows."""
+    Explain: _aio.UnaryUnaryMultiCallable[_formula_pb2.ExplainRequest, _formula_pb2.ExplainResponse]  # type: ignore[assignment]
+    """How much each input contributes to the predictions of given rows: Shapley values, which add up to them."""
     GetDrift: _aio.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]  # type: ignore[assignment]
     """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
     Feedback: _aio.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]  # type: ignore[assignment]
@@ -104,6 +108,14 @@ class FormulaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_formula_pb2.DifferentiateResponse, _abc.Awaitable[_formula_pb2.DifferentiateResponse]]:
         """The outputs and their exact derivatives at given rows."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _formula_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_formula_pb2.ExplainResponse, _abc.Awaitable[_formula_pb2.ExplainResponse]]:
+        """How much each input contributes to the predictions of given rows: Shapley values, which add up to them."""
 
     @_abc_1.abstractmethod
     def GetDrift(

@@ -7,12 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Decimal, Force, Json, KanFile, TableFile
+from kanserve.cli.commands.flag_types import Decimal, Force, Json, TableFile
+from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
 from kanserve.cli.terminal import finite, free, printable, write_whole
 
 
 def explain_rows(
-    kan_file: KanFile,
+    model: Annotated[
+        str,
+        typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version]."),
+    ],
     table: TableFile,
     data: Annotated[
         Path | None,
@@ -22,27 +26,34 @@ def explain_rows(
         Path | None, typer.Option("--out", "-o", help="A CSV file of all rows; default: the first are printed.")
     ] = None,
     decimal: Decimal = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    server_name: ServerName = "",
+    token_file: TokenFile = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Say how much each input contributes to the predictions of a table's rows: Shapley values, which add up to them.
 
-    Without --data, predictions are compared with their mean over samples of the training range. Of two classes the
-    log-odds of the second are explained, of more each class's score minus the mean score.
+    Without --data, and by a server, predictions are compared with their mean over rows that are spread as the training
+    rows are. Of two classes the log-odds of the second are explained, of more each class's score minus the mean score.
 
     Example: kanserve explain houses.safetensors new.csv --data houses.csv
+
+    Example: kanserve explain localhost:8001/houses new.csv
     """
-    from kanserve.analysis import explain
     from kanserve.data import table_files as tables
 
-    kan = arguments.network(kan_file)
-    names = [variable.name for variable in kan.inputs]
-    unused, known = arguments.find_unused_inputs(kan), arguments.categories_of(kan.inputs)
+    access = ServerAccess(tls, tls_ca, tls_certificate, tls_key, server_name, token_file)
+    predictor = arguments.predictor(model, access)
+    names, unused, known = predictor.inputs, predictor.unused, predictor.categories
     rows = tables.read_rows(table, names, unused, known, decimal=decimal)
     background = None if data is None else tables.read_rows(data, names, unused, known, decimal=decimal)
     if out is not None:
-        free(out, force, reads=[kan_file, table, *([data] if data else [])])
-    found = explain(kan, rows, background)
+        free(out, force, reads=[Path(model), table, *([data] if data else [])])
+    found = predictor.explain(rows, background)
     if out is None and not as_json:
         print(printable(str(found)))
         return

@@ -155,6 +155,29 @@ _SCHEMAS: _Json = {
         },
         ("rows",),
     ),
+    "ExplainRequest": _object(
+        {
+            "rows": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="Raw features, as many in each row."
+            ),
+        },
+        ("rows",),
+    ),
+    "ExplainResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "inputs": _array(_object({"name": _TEXT}, ("name",), description="As the message kanserve.v1.Variable.")),
+            "outputs": _array(_TEXT, description="What is explained: outputs, log-odds of a class, or scores."),
+            "base": _array(_NUMBER, description="[output]: the mean prediction."),
+            "contributions": _array(
+                _array(_array(_NUMBER)),
+                description="[row][output][input]: base and contributions add up to the prediction.",
+            ),
+            "standard_errors": _array(_array(_array(_NUMBER)), description="[row][output][input]: 0: exact."),
+        },
+        ("model_name", "model_version", "inputs", "outputs", "base", "contributions", "standard_errors"),
+    ),
     "Drift": _object(
         {
             "model_name": _TEXT,

@@ -18,6 +18,7 @@ from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
 from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.observability.metrics import measure_drift
 from kanserve.serve.rpc.differentiate_answer import differentiate_answer
+from kanserve.serve.rpc.explain_answer import explain_answer
 from kanserve.serve.rpc.network_answer import network_answer, variable
 from kanserve.serve.rpc.tensors import decode_measured, decode_rows
 from kanserve.serve.state import Call, ServerState
@@ -158,6 +159,11 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Call) -> Encoded:
     """Differentiate: see `differentiate_answer`."""
     return Encoded(differentiate_answer(find(state, request, call), request.rows, call, hessian=request.hessian))
+
+
+def explain(state: ServerState, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
+    """Explain: see `explain_answer`."""
+    return explain_answer(find(state, request, call), request.rows, call)
 
 
 def get_drift(state: ServerState, request: pb.GetDriftRequest, call: Call) -> pb.GetDriftResponse:

@@ -76,6 +76,7 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
         "classes": json.dumps(model.kan.classes),
         "max_differentiated_rows": str(model.max_differentiated_rows),
         "max_hessian_rows": str(model.max_hessian_rows),
+        "max_explained_rows": str(model.max_explained_rows),
     }
     categories = {variable.name: variable.categories for variable in model.kan.inputs if variable.categories}
     may_be_missing = [variable.name for variable in model.kan.inputs if variable.fill_value is not None]

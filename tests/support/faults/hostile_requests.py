@@ -72,6 +72,7 @@ class Maker:
                 curve_points=self._rng.choice((0, 1, 2, 33, 1000, 10**6, 2**32 - 1)),
             ),
             f"{_FORMULAS}Differentiate": self._differentiate,
+            f"{_FORMULAS}Explain": self._explain,
             f"{_FORMULAS}GetDrift": lambda: formula_pb2.GetDriftRequest(
                 model_name=self._model(), model_version=self._version()
             ),
@@ -178,6 +179,12 @@ class Maker:
         data = np.array(self._values(shape), "<f8").tobytes()
         rows = formula_pb2.Float64Array(shape=shape, values=data[: len(data) - self._rng.choice((0, 0, 0, 1))])
         return formula_pb2.DifferentiateRequest(model_name=name, model_version=self._version(), rows=rows)
+
+    def _explain(self) -> formula_pb2.ExplainRequest:
+        asked = self._differentiate()
+        return formula_pb2.ExplainRequest(
+            model_name=asked.model_name, model_version=asked.model_version, rows=asked.rows
+        )
 
     def _feedback(self) -> formula_pb2.FeedbackRequest:
         asked, shape = self._differentiate(), self._shape(2)

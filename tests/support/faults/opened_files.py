@@ -99,6 +99,7 @@ def requests(name: str, good: str) -> list[tuple[str, Message]]:
         ("GetFormula", formula_pb2.GetFormulaRequest(model_name=good, formats=[name])),
         ("GetNetwork", formula_pb2.GetNetworkRequest(model_name=name)),
         ("Differentiate", formula_pb2.DifferentiateRequest(model_name=name, rows=rows)),
+        ("Explain", formula_pb2.ExplainRequest(model_name=name, rows=rows)),
         ("GetDrift", formula_pb2.GetDriftRequest(model_name=name)),
         ("Feedback", formula_pb2.FeedbackRequest(model_name=name, rows=rows, measured=rows)),
         ("ExportSource", formula_pb2.ExportSourceRequest(model_name=name, format="c_source")),

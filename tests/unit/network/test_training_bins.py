@@ -9,7 +9,13 @@ import kanserve
 from kanserve.errors import FormatError, NetworkError
 from kanserve.network import serialization
 from kanserve.network.kan import Variable
-from kanserve.network.training_bins import MOST_BINNED_ROWS, bin_edges, count_in_bins, with_training_bins
+from kanserve.network.training_bins import (
+    MOST_BINNED_ROWS,
+    bin_edges,
+    count_in_bins,
+    draw_typical_rows,
+    with_training_bins,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(2000, 2))
 
@@ -77,3 +83,28 @@ def test_a_file_with_bins_of_another_type_is_refused():
     for wrong in ({"bin_edges": "ab"}, {"bin_edges": [None]}, {"bin_counts": [0.5]}, {"bin_counts": 3}):
         with pytest.raises(FormatError, match="must be a list"):
             serialization.variable_in(entry | wrong)
+
+
+def test_typical_rows_are_spread_as_the_training_rows():
+    random = np.random.default_rng(0)
+    x = np.column_stack(
+        [
+            random.uniform(size=4000) ** 6,
+            random.random(4000) < 0.1,
+            random.choice([2, 4, 7], 4000, p=[0.6, 0.25, 0.15]),
+            np.where(random.random(4000) < 0.3, np.nan, random.normal(size=4000)),
+            random.normal(size=4000),
+        ]
+    )
+    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    names = ("skewed", "rare", "few", "missing", "unknown")
+    inputs = [kanserve.Variable(names[i], "", low[i], high[i], 0.0 if i == 3 else None) for i in range(5)]
+    kan = replace(kanserve.from_formula("a+b+c+d+f"), inputs=tuple(inputs))
+    binned = with_training_bins(kan, x)
+    kan = replace(binned, inputs=(*binned.inputs[:4], inputs[4]))
+    rows = draw_typical_rows(kan, 1000)
+    assert abs(rows[:, 0].mean() - 1 / 7) < 0.03 and rows[:, 0].max() <= high[0]
+    assert set(rows[:, 1]) == {0, 1} and abs(rows[:, 1].mean() - 0.1) < 0.03
+    assert set(rows[:, 2]) == {2, 4, 7} and abs((rows[:, 2] == 7).mean() - 0.15) < 0.03
+    assert abs(np.isnan(rows[:, 3]).mean() - 0.3) < 0.05
+    assert abs(rows[:, 4].mean() - (low[4] + high[4]) / 2) < 0.3

@@ -235,6 +235,9 @@ class Echoing(formula_pb2_grpc.FormulaServiceServicer):
     def Differentiate(self, request: formula.DifferentiateRequest, context: object) -> formula.DifferentiateResponse:
         return formula.DifferentiateResponse(values=request.rows)
 
+    def Explain(self, request: formula.ExplainRequest, context: object) -> formula.ExplainResponse:
+        return formula.ExplainResponse(outputs=["y"], base=[1.0], contributions=request.rows)
+
     def GetDrift(self, request: formula.GetDriftRequest, context: object) -> formula.GetDriftResponse:
         return formula.GetDriftResponse(inputs=[formula.InputDrift(name="x", rows=3, psi=0.5)])
 

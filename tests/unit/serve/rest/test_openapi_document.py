@@ -58,6 +58,7 @@ def test_statuses_of_calls_are_those_of_errors():
         ("/v2/models/iris/formula", "/v2/models/{model}/formula", None),
         ("/v2/models/iris/infer", "/v2/models/{model}/infer", ...),
         ("/v2/models/iris/gradient", "/v2/models/{model}/gradient", {"rows": [[1e308, 0.2]]}),
+        ("/v2/models/iris/explanation", "/v2/models/{model}/explanation", {"rows": [[1e308, 0.2]]}),
         ("/v2/repository/index", "/v2/repository/index", {}),
         ("/v2/repository/models/iris/load", "/v2/repository/models/{model}/load", {}),
         ("/openapi.json", "/openapi.json", None),
