@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import grpc
 import grpc.aio
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, predicting, retrying
 from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
@@ -21,7 +21,7 @@ from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.describing import Steps, Version
 from kanserve.client.exporting import receive_async, write
 from kanserve.client.network_responses import Network
-from kanserve.client.predicting import Array, Memory, Output
+from kanserve.client.predicting import Array, Coverage, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
 from kanserve.client.synchronous import Client
 from kanserve.client.watch_events import Known, ModelEvent
@@ -262,6 +262,9 @@ class AsyncClient:
 
     async def drift(self, name: str, version: Version = "") -> tuple[InputDrift, ...]:
         return await self._run(describing.drift(name, str(version)))
+
+    async def feedback(self, name: str, x: Rows | Frame, measured: ArrayLike, version: Version = "") -> Coverage:
+        return await self._run(predicting.feedback(self._memory, name, x, measured, str(version)))
 
     async def load(self, name: str) -> None:
         await self._run(describing.load(name))

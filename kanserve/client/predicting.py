@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import dataframes, describing
 from kanserve.client.dataframes import Frame, Rows
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Output = Literal["y", "probabilities", "label"]
+Coverage = dict[float, tuple[int, int]]
+"""Of each level of intervals, how many measured values were compared, and how many were within."""
 T = TypeVar("T")
 
 _ROWS_AT_A_TIME = 16_384
@@ -260,6 +262,27 @@ def _explain(name: str, rows: Array, version: str) -> "Steps[tuple[Contributions
     inputs = tuple(map(describing.as_variable, first.inputs))
     found = Contributions(inputs, tuple(first.outputs), rows, np.array(first.base), values, errors)
     return found, int(first.model_version)
+
+
+def feedback(memory: Memory, name: str, x: Rows | Frame, measured: ArrayLike, version: str) -> Steps[Coverage]:
+    """How many measured values are in the prediction intervals."""
+    x, truth = as_table(x), np.asarray(measured, dtype="<f8")
+    if not dataframes.is_frame(x):
+        found, _ = yield from _feedback(name, _rows(x, np.float64), truth, version)
+        return found
+    _, found = yield from _for_frame(
+        memory, name, x, version, np.float64, lambda rows, pinned: _feedback(name, rows, truth, pinned)
+    )
+    return found
+
+
+def _feedback(name: str, rows: Array, measured: Array, version: str) -> Steps[tuple[Coverage, int]]:
+    asked = formula_pb2.FeedbackRequest(model_name=name, model_version=version)
+    for sent, array in ((asked.rows, rows), (asked.measured, measured)):
+        sent.shape.extend(array.shape)
+        sent.values = array.astype("<f8", copy=False).tobytes()
+    response = yield "Feedback", asked
+    return {one.level: (one.values, one.covered) for one in response.coverage}, int(response.model_version)
 
 
 def _in_parts(call: str, asked: Any, rows: Array, limit: str) -> Steps[list[Any]]:

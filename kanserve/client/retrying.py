@@ -12,7 +12,9 @@ import grpc
 from kanserve import errors
 from kanserve.errors import KanserveError, MissingDependencyError
 
-ONCE = frozenset({"RepositoryModelLoad", "RepositoryModelUnload", "ServerLive", "ServerReady", "ModelReady"})
+ONCE = frozenset(
+    {"RepositoryModelLoad", "RepositoryModelUnload", "ServerLive", "ServerReady", "ModelReady", "Feedback"}
+)
 _FIRST, _LONGEST = 0.1, 5.0  # seconds
 # What to do, by words of gRPC's reason for a missing connection.
 _HINTS = {

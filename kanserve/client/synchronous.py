@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, predicting
 from kanserve.client.calling import Caller
@@ -15,7 +15,7 @@ from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.describing import Steps, Version
 from kanserve.client.exporting import write
 from kanserve.client.network_responses import Network
-from kanserve.client.predicting import Array, Memory, Output
+from kanserve.client.predicting import Array, Coverage, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
 from kanserve.client.watch_events import ModelEvent
 from kanserve.network.stability_index import InputDrift
@@ -53,14 +53,12 @@ class Client:
     token : str or callable, optional
         A bearer token, or a function that returns the current one; without TLS it is only sent to this machine.
     metadata : sequence of (str, str or bytes), or callable, optional
-        Sent with each request, as [("traceparent", "00-...")], or a function that returns it; an "x-request-id" in it
-        is the request id.
+        Sent with each request, as [("x-request-id", "7")], which is its id, or a function that returns it.
 
     Raises
     ------
     InputError
-        The options contradict one another, a certificate cannot be read, or a token would leave this machine without
-        TLS.
+        Options contradict one another, a certificate cannot be read, or a token would leave this machine without TLS.
 
     Examples
     --------
@@ -286,10 +284,8 @@ class Client:
 
         Raises
         ------
-        NotFoundError, DataError
-            As in `predict`.
-        TensorError
-            x has another number of columns, or the network is too large.
+        NotFoundError, DataError, TensorError
+            As in `predict`; TensorError also of a network that is too large.
 
         Examples
         --------
@@ -504,6 +500,28 @@ class Client:
         'x'
         """
         return self._run(describing.drift(name, str(version)))
+
+    def feedback(self, name: str, x: Rows | Frame, measured: ArrayLike, version: Version = "") -> Coverage:
+        """Report measured values, of which the server counts how many are in its prediction intervals; never retried.
+
+        Parameters
+        ----------
+        name, x, version
+            As in `predict`; the version that predicted.
+        measured : array_like of shape (n_samples, n_outputs)
+            What was measured at these rows; NaN where nothing was.
+
+        Returns
+        -------
+        dict of float to (int, int)
+            For each level of the intervals, how many of these values were compared and how many were within.
+
+        Examples
+        --------
+        >>> client.feedback("line", [[0.5]], [[1.0]])  # doctest: +SKIP
+        {0.9: (1, 1)}
+        """
+        return self._run(predicting.feedback(self._memory, name, x, measured, str(version)))
 
     def load(self, name: str) -> None:
         """Make the server load a model's versions from its repository; never retried.

@@ -1,5 +1,6 @@
 """The server sees that inputs drift, says so in every place, and raises no alarm where they do not."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,13 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import kanserve as ks
 from kanserve import repository
-from kanserve.client import Client
+from kanserve.client import AsyncClient, Client
+from kanserve.errors import NotFoundError, TensorError
 from kanserve.network.stability_index import DRIFTED
 from kanserve.network.training_bins import with_training_bins
 from kanserve.serve.models.input_counts import BLOCKS, OUTSIDE, InputCounts
@@ -191,6 +194,11 @@ def feedback(server: Server, rows: list[list[float]], measured: list[list[float 
         return json.load(error)["error"]
 
 
+async def asked(address: str) -> dict[float, tuple[int, int]]:
+    async with AsyncClient(address) as client:
+        return await client.feedback("line", [[0.5]], [[0.5]])
+
+
 def test_measured_values_are_compared_with_the_intervals_and_counted(tmp_path):
     rows = RNG.uniform(-1, 1, (200, 1))
     noisy = rows + RNG.normal(0, 0.1, rows.shape)
@@ -209,5 +217,13 @@ def test_measured_values_are_compared_with_the_intervals_and_counted(tmp_path):
         }
         page = prometheus.text(running.state.meters.snapshot()).decode()
         assert 'kanserve_interval_values_total{level="0.8",model="line",version="1"} 1001.0' in page
+        with Client(running.address) as client:
+            table = pd.DataFrame({"x": [0.0, 0.5]})
+            assert client.feedback("line", table, [[9.0], [np.nan]])[0.8] == (1, 0)
+            assert asyncio.run(asked(running.address)) == client.feedback("line", [[0.5]], [[0.5]])
+            with pytest.raises(NotFoundError, match="no prediction intervals"):
+                client.feedback("bare", [[0.0]], [[0.0]])
+            with pytest.raises(TensorError, match="measured must have shape"):
+                client.feedback("line", [[0.0]], [0.0])
         assert "no prediction intervals" in feedback(running, [[0.0]], [[0.0]], "bare")
         assert "measured must have shape [1, 1]" in feedback(running, [[0.0]], [[0.0, 1.0]])
