@@ -114,7 +114,9 @@ def assemble(key: Path | None) -> None:
     for path in [*files, DIST / SUMS, *([signature] if signature else [])]:
         print(f"{path.stat().st_size:>12,}  {path.name}")
     print(f"To publish:  twine upload {' '.join(f'dist/*{end}' for end in FOR_AN_INDEX)}")
-    print(f"             git tag -a v{number} -F dist/kanserve-{number}-notes.md --cleanup=verbatim; then `make released`")
+    print(
+        f"             git tag -a v{number} -F dist/kanserve-{number}-notes.md --cleanup=verbatim; then `make released`"
+    )
 
 
 def wheels(partial: bool) -> None:

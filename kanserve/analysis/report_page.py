@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import train
-from kanserve.analysis.contributions import bars, explain, output_names
+from kanserve.analysis.contributions import bars, explain
 from kanserve.analysis.shapes import Shapes
 from kanserve.data.dataset import Dataset, Target, TrainingData
 from kanserve.data.near_names import first_names
@@ -16,6 +16,7 @@ from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan, require_kan
+from kanserve.network.shapley_values import output_names
 from kanserve.network.training_range import describe_outside
 from kanserve.plot.contribution_bars import contribution_bars
 from kanserve.plot.notebook import network_formulas, network_part

@@ -10,10 +10,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.contributions import Players, background_rows, format_value, meeting_inputs
+from kanserve.analysis.contributions import format_value
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
+from kanserve.network.shapley_values import Players, background_rows, meeting_inputs
 from kanserve.network.training_range import ranges
 from kanserve.plot.shape_pictures import Pair, Shape
 from kanserve.train.averaging import members_of_mean

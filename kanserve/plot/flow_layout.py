@@ -145,9 +145,14 @@ class _Flow:
         span = view.input_range(i)
         low, high = view.limits[0][:, i] * view.kan.input_scale[i] + view.kan.input_shift[i]
         start, stop = span or (min(low, high), max(low, high))
-        for end, value, anchor in ((x, start, "start"), (x + width, stop, "end")):
+        variable = view.kan.inputs[i]
+        texts = [number(start), number(stop)]
+        if variable.categories:  # the network's numbers for them say nothing: the first and the last by name
+            order = np.argsort(variable.category_values, kind="stable")
+            texts = [short(variable.categories[k], width / 2 - 4, 11) for k in (order[0], order[-1])]
+        for end, text, anchor in ((x, texts[0], "start"), (x + width, texts[1], "end")):
             scene.line([(end, y - 3), (end, y + 3)], "third", 1.0)
-            scene.label(end, y + 10, number(value), size=11.0, role="third", anchor=anchor)
+            scene.label(end, y + 10, text, size=11.0, role="third", anchor=anchor)
 
     def _layer(self, depth: int, x: float) -> float:
         """Draw the edges and nodes of a layer whose lines start at x. Returns where the next ones start."""

@@ -22,6 +22,7 @@ from kanserve.artifact.format import Artifact, Manifest, read_json
 from kanserve.artifact.naming_rules import FORMULA, check_version
 from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
+from kanserve.network.shapley_values import estimate_work
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
 from kanserve.serve.models.coverage_counts import CoverageCounts
@@ -210,8 +211,6 @@ class Model:
     def max_explained_rows(self) -> int:
         """Like `max_rows`, for requests of contributions; 0 if a single row would take longer than EXPLAINED_VALUES
         allow."""
-        from kanserve.analysis.contributions import estimate_work
-
         return min(self.max_differentiated_rows, EXPLAINED_VALUES // max(1, estimate_work(self.kan)))
 
     @cached_property

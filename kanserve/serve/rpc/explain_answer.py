@@ -4,8 +4,8 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from kanserve.analysis.contributions import Contributions, Explainer
 from kanserve.errors import DataError, DeadlineError, FormulaError, TensorError
+from kanserve.network.shapley_values import Explainer, output_names
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.rpc.tensors import decode_rows, encode_array
 from kanserve.serve.state import Call
@@ -28,7 +28,7 @@ def explain_answer(model: Model, message: pb.Float64Array, call: Call) -> pb.Exp
         raise FormulaError(
             f"{model.name!r} is finite nowhere in its training range, which rows are compared with."
         ) from None
-    parts: list[Contributions] = [explainer.explain(rows[:0])]
+    parts = [explainer.explain(rows[:0])]
     for start in range(len(rows)):
         if not call.alive():
             raise DeadlineError("The deadline passed, or the caller left, before all rows were explained.")
@@ -41,8 +41,8 @@ def explain_answer(model: Model, message: pb.Float64Array, call: Call) -> pb.Exp
             pb.Variable(name=given.name, unit=given.unit, low=given.low, high=given.high, categories=given.categories)
             for given in model.kan.inputs
         ],
-        outputs=parts[0].outputs,
-        base=parts[0].base,
-        contributions=encode_array(np.concatenate([part.values for part in parts])),
-        standard_errors=encode_array(np.concatenate([part.errors for part in parts])),
+        outputs=output_names(model.kan),
+        base=explainer.base,
+        contributions=encode_array(np.concatenate([values for values, _ in parts])),
+        standard_errors=encode_array(np.concatenate([errors for _, errors in parts])),
     )

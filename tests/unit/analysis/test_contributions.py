@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import kanserve
-from kanserve.analysis import contributions
-from kanserve.analysis.contributions import bars, center_scores, meeting_inputs
+from kanserve.analysis.contributions import bars
 from kanserve.errors import DataError, InputError
+from kanserve.network import shapley_values
 from kanserve.network.evaluate import activations
+from kanserve.network.shapley_values import center_scores, meeting_inputs
 from tests.support.networks.kans import ZOO
 
 SMALL = [name for name, make in ZOO.items() if len(make().inputs) <= 4 and name != "domains"]
@@ -88,7 +89,7 @@ def test_random_orders_are_right_within_their_errors_and_exact_for_pairs(monkeyp
         one.explain(rows[:3], data)
         for one, rows, data in ((product, x[:, :3], background[:, :3]), (kan, x, background))
     ]
-    monkeypatch.setattr(contributions, "MOST_EXACT", 1)
+    monkeypatch.setattr(shapley_values, "MOST_EXACT", 1)
     of_pairs = product.explain(x[:3, :3], background[:, :3])
     np.testing.assert_allclose(of_pairs.values, exact[0].values, atol=1e-12)
     sampled = kan.explain(x[:3], background)
@@ -143,7 +144,7 @@ def test_of_very_many_background_rows_some_are_taken_by_their_weights(monkeypatc
         sizes.append(len(rows))
         return activations(kan, rows)
 
-    monkeypatch.setattr("kanserve.analysis.contributions.activations", counted)
+    monkeypatch.setattr("kanserve.network.shapley_values.activations", counted)
     kan = kanserve.from_formula("x^2", ranges={"x": (0, 1)})
     x = np.random.default_rng(0).uniform(0, 1, (100_000, 1))
     assert np.isclose(kan.explain([[1.0]], x).base[0], 1 / 3, atol=0.01)

@@ -1,5 +1,7 @@
 """Pictures of networks: what is in them, by the texts and the collections that are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
@@ -71,6 +73,13 @@ def test_a_png_is_compressed_fast_with_the_same_pixels_unless_told_otherwise(tmp
 
 def test_the_flow_names_inputs_outputs_functions_and_shares():
     assert {"x", "y", "sin", "x^2", "exp", "100%"} <= set(texts(plot_network(symbolic())))
+
+
+def test_the_ends_of_an_axis_of_categories_are_named():
+    colour = Variable("colour", categories=("red", "blue", "green"), category_values=(0.3, -1.2, 0.9))
+    law = from_formula("colour + b", ranges={"colour": (-1.2, 0.9), "b": (0, 1)}, inputs=["colour", "b"])
+    shown = texts(plot_network(replace(law, inputs=(colour, law.inputs[1]))))
+    assert {"blue", "green"} <= set(shown) and "red" not in shown
 
 
 def test_each_state_is_said_twice_by_its_colour_and_by_its_name():

@@ -9,9 +9,9 @@ import pytest
 
 import kanserve as ks
 from kanserve import repository
-from kanserve.analysis.contributions import center_scores, estimate_work
 from kanserve.client import AsyncClient, Client
 from kanserve.errors import TensorError
+from kanserve.network.shapley_values import center_scores, estimate_work
 from kanserve.network.training_bins import with_training_bins
 from kanserve.serve.models.catalog import EXPLAINED_VALUES
 from kanserve.serve.server import start
