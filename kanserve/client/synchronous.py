@@ -518,8 +518,8 @@ class Client:
 
         Examples
         --------
-        >>> client.feedback("line", [[0.5]], [[1.0]])  # doctest: +SKIP
-        {0.9: (1, 1)}
+        >>> client.feedback("line", [[0.5]], [[2.0]])[0.9]  # values compared, and within
+        (1, 1)
         """
         return self._run(predicting.feedback(self._memory, name, x, measured, str(version)))
 

@@ -26,4 +26,4 @@ def test_c_computes_what_the_perceptron_says(tmp_path):
     predict.restype = ctypes.c_int16
     codes = np.rint(ACTIVATION * x).astype(np.int16)
     rows = [predict(row.ctypes.data_as(ctypes.c_void_p)) for row in np.ascontiguousarray(codes)]
-    assert np.array_equal(np.array(rows) / 2.0**found.output_bits, found(x))
+    assert rows == np.rint(found(x) * 2.0**found.output_bits).astype(int).tolist()

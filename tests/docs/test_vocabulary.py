@@ -90,6 +90,7 @@ TERMS = {
     "layers": "several",
     "learning_rate": "of LBFGS and Adam",
     "level": "the probability of an interval",
+    "measured": "what was measured where a server predicted",
     "library": "the one that wrote a checkpoint",
     "limit": "the most characters of a formula",
     "loss": "what is minimised",
