@@ -12,6 +12,7 @@ import { FormulaPanel } from "./formula_panel";
 import { Inspector } from "./inspector";
 import { Matrix } from "./matrix";
 import { NetworkTable } from "./network_table";
+import { image, Pixels } from "./pixels";
 import { Residuals } from "./residuals";
 import { Ruler } from "./ruler";
 import { Says } from "./says";
@@ -62,7 +63,7 @@ function Network() {
         </span>
       </div>
       <Says />
-      {shown !== "flow" && <Sliders />}
+      {image.value ? <Pixels /> : shown !== "flow" && <Sliders />}
       {shown === "flow" ? <Flow /> : shown === "matrix" ? <Matrix /> : <NetworkTable />}
     </section>
   );
