@@ -276,7 +276,9 @@ class Calls:
         row = given.get("row")
         if not isinstance(row, dict) or not all(isinstance(v, str | int | float | None) for v in row.values()):
             raise InputError("row must be an object with a number, a text or null for each input.")
-        return ask_server(_text(given, "server"), self._space.model_name, row)
+        token, authority = (_text(given, key).strip() if key in given else "" for key in ("token", "authority"))
+        tls: bool | str = authority or given.get("tls") is True
+        return ask_server(_text(given, "server"), self._space.model_name, row, tls, token)
 
 
 def _row(given: Given) -> list[float]:
@@ -328,12 +330,13 @@ class Asked:
     milliseconds: float
 
 
-def ask_server(address: str, name: str, row: Mapping[str, Any]) -> Asked:
-    """What a server answers to a row, given as its clients give it; an error of it is told."""
+def ask_server(address: str, name: str, row: Mapping[str, Any], tls: bool | str = False, token: str = "") -> Asked:
+    """What a server answers to a row, given as its clients give it; an error of it is told. `tls`: whether it has TLS,
+    or the file of the authority that signed its certificate."""
     from kanserve.client import Client
 
     columns = {column: [value] for column, value in row.items()}
-    with Client(address, timeout=ASK_SECONDS) as client:
+    with Client(address, timeout=ASK_SECONDS, tls=tls, token=token or None) as client:
         answer = client.infer(name, columns)
         begun = time.perf_counter()
         client.infer(name, columns)

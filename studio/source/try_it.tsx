@@ -14,6 +14,8 @@ interface Asked {
 }
 
 const address = signal("");
+/** How the server is reached, while the page is open: a token is kept nowhere else. */
+const access = signal({ tls: false, authority: "", token: "" });
 const AS_GOOD = 1e-6; // relative: single precision
 
 export function TryIt({ row }: { row: Record<string, number | string | null> }) {
@@ -27,7 +29,7 @@ export function TryIt({ row }: { row: Record<string, number | string | null> }) 
     setAnswer(null);
     setWaiting(true);
     try {
-      const got = await call<Asked>("ask", { server: at.trim(), row });
+      const got = await call<Asked>("ask", { server: at.trim(), row, ...access.value, authority: access.value.tls ? access.value.authority : "" });
       setAnswer(got);
       say(`Version ${got.version} of the server answers ${got.values.map((value) => number(value)).join(", ")}.`);
     } catch (error) {
@@ -36,6 +38,7 @@ export function TryIt({ row }: { row: Record<string, number | string | null> }) 
       setWaiting(false);
     }
   };
+  const change = (part: Partial<typeof access.value>) => (access.value = { ...access.value, ...part });
   const classes = model.value!.classes;
   const now = view.value!;
   const show = (value: Num) => (classes.length ? percent(value ?? 0) : number(value, 6));
@@ -46,6 +49,20 @@ export function TryIt({ row }: { row: Record<string, number | string | null> }) 
         The gRPC address of a server that has the model
         <input class="mono" value={at} required onInput={(event) => (address.value = event.currentTarget.value)} />
       </label>
+      <details open={access.value.tls || access.value.token !== ""}>
+        <summary>TLS and a token</summary>
+        <label class="inline">
+          <input type="checkbox" checked={access.value.tls} onChange={(event) => change({ tls: event.currentTarget.checked })} /> The server has TLS
+        </label>
+        <label>
+          The file of the authority that signed its certificate, if your system does not know it
+          <input class="mono" disabled={!access.value.tls} value={access.value.authority} onInput={(event) => change({ authority: event.currentTarget.value })} />
+        </label>
+        <label>
+          The token, if it asks for one
+          <input class="mono" type="password" autocomplete="off" value={access.value.token} onInput={(event) => change({ token: event.currentTarget.value })} />
+        </label>
+      </details>
       <p class="fault" role="alert">
         {fault}
       </p>

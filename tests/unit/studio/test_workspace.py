@@ -29,7 +29,9 @@ from kanserve.studio.worker import Worker
 from kanserve.studio.workspace import Workspace
 from tests.support.blas_threads import threads_at
 from tests.support.paths import ROOT
+from tests.support.servers import callers
 from tests.support.servers.reload_checks import eventually
+from tests.support.servers.server_process import served
 from tests.support.servers.studios import Running, opened_law, running
 from tests.support.sessions import law, replayed
 
@@ -354,6 +356,25 @@ def test_a_server_that_is_not_there_and_a_row_that_is_none_are_sentences(studio:
     refused = studio.ask("/api/ask", {"server": "localhost:9", "row": {"x": 1.0}})
     assert refused.status == 422 and "No server answers at localhost:9" in refused.data["error"]
     assert studio.ask("/api/ask", {"server": "localhost:9", "row": [1.0]}).status == 422
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_a_server_with_tls_and_tokens_is_asked(tmp_path):
+    kan, data = law()
+    repository.publish(tmp_path / "models", "law", compile(kan, ["numpy_source"], name="law", data=data))
+    settings = callers.rules(tmp_path, str(tmp_path / "models"), certificates=False)
+    named = dict(zip(data.inputs, data.x[0].tolist(), strict=True))
+    with (
+        served(settings) as (_, address),
+        running(Opened(kan, "law", data, repository=str(tmp_path / "models"), name="law", version=1)) as studio,
+    ):
+        asked = {"server": address, "row": named, "tls": True, "authority": str(tmp_path / "clients.pem")}
+        token = callers.token("predict")
+        assert "token" in studio.ask("/api/ask", asked).data["error"].lower()
+        assert studio.ask("/api/ask", {**asked, "token": token, "authority": "/no/file.pem"}).status == 422
+        answer = studio.ask("/api/ask", {**asked, "token": token})
+        assert answer.status == 200 and answer.data["values"] == pytest.approx(evaluate(kan, data.x[:1])[0])
 
 
 def test_a_network_that_no_repository_has_is_published_in_the_folder_that_the_page_says(tmp_path):
