@@ -59,6 +59,9 @@ BUDGET_SHARE = 0.5  # largest share of the remaining time and fits that one hypo
 # Least factor by which rows are divided, relative to its 0.9 quantile: division by less amplifies their noise.
 LEAST_WEIGHT = 0.5
 MOST_LEFT_OUT = 0.6  # largest share of the rows that are left out because their factor is smaller
+# Laws of which the most informative is chosen, at most: each is simplified for that, which takes a tenth of a second.
+# The others count as rivals, which are compared at the end.
+MOST_COMPARED = 8
 MOST_AFFINE = 6  # number of affine forms to try, at most
 # Relative error of the best surrogate above which merges are found by trial if it suggests none.
 MERGE_BY_TRIAL_ERROR = 2e-2
@@ -287,9 +290,10 @@ def _join(
 ) -> FittedNetwork:
     """Build the law from the law of a part, or from the most informative of the part's rivals. It is `sure` if the part
     is."""
-    laws = [search.judge(join(tree), problem, steps) for tree in (found.tree, *found.rivals)]
+    laws = [search.judge(join(found.tree), problem, steps)]
+    laws += [search.judge(join(tree), problem, steps=0) for tree in found.rivals]  # fitted again at the end
     settled = [law for law in laws if settles(law, problem)]
-    best = most_informative(settled, problem, search) if found.rivals else None
+    best = most_informative(settled[:MOST_COMPARED], problem, search) if found.rivals else None
     best = laws[0] if best is None else best
     return replace(best, sure=found.sure, rivals=tuple(law.tree for law in settled if law is not best))
 

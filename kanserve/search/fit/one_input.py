@@ -41,8 +41,6 @@ from kanserve.simplification.edge_candidates import LIBRARY
 FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
 RIVAL_MARGIN = 8.0  # nats within which other curves are compared again on all samples
 MOST_RIVALS = 50  # such curves, at most: where noise is large, most smooth forms are near
-# The same of a part, whose rivals are fitted in the whole law again; others are tried in it at last (exchanged_parts).
-MOST_RIVALS_OF_PART = 20
 SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 # Error, relative to the spread, from which the network is not fitted again: that gives each curve a shift, of noise.
@@ -128,7 +126,7 @@ def _rivals(form: Described, others: Sequence[Described], problem: SearchProblem
     """The forms with nearly the same description length, judged too, for comparison on all samples."""
     limits = form.criterion + RIVAL_MARGIN, form.fit.criterion + RIVAL_MARGIN
     near = [other for other in others if other.criterion < limits[0] or other.fit.criterion < limits[1]]
-    near = near[: MOST_RIVALS_OF_PART if problem.depth else MOST_RIVALS]
+    near = near[:MOST_RIVALS]
     for other in near:
         search.judge(other.node, problem, steps=0)
     return tuple(other.node for other in near)
