@@ -1,5 +1,5 @@
-"""Parse numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", and marks for missing values such as
-"?"."""
+"""Parse numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", "54 km", and marks for missing values
+such as "?"."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -39,10 +39,15 @@ UNSAID = frozenset({"", "nan", "-nan"})
 MISSING = UNSAID | {"-", "--", "–", "—", "?", "na", "n/a", "#n/a", "#n/a n/a", "#na", "none", "null", "<na>"}
 """What files write among numbers where a value is missing, in lower case."""
 CURRENCY = "[$€£¥₹₽₩₺₪₫₴₦]|EUR|USD|GBP|CHF|JPY"
+_WORD = r"[^\W\d_][\w/²³·^.°]{0,11}"
+UNIT = rf"°|[°µ]?{_WORD}(?: {_WORD}){{0,2}}"
+"""A unit of up to three words after a number: km, m/s, °C, square metres. It must be the same in all rows, which the
+letters of codes such as 12a and 7b are not."""
 _SPACE = re.compile(r"\s")  # no-break and thin spaces too
 _TEXT = re.compile(
     rf"(?P<bracket>\()?(?P<sign>[+\-−])?(?P<before>{CURRENCY})?\s*(?P<sign2>[+\-−])?"
-    rf"(?P<digits>[0-9.,][0-9.,' ]*?(?:[eE][+-]?[0-9]+)?)\s*(?P<percent>%)?\s*(?P<after>{CURRENCY})?(?(bracket)\))"
+    rf"(?P<digits>[0-9.,][0-9.,' ]*?(?:[eE][+-]?[0-9]+)?)\s*(?P<percent>%)?\s*"
+    rf"(?P<after>{CURRENCY})?(?P<unit>{UNIT})?(?(bracket)\))"
 )
 _DIGITS = {
     decimal: re.compile(
@@ -130,7 +135,7 @@ class NumberTexts:
 
 def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
     """The numbers in a column of texts; None if a text is not a number, or if all are empty. All texts must use one
-    decimal mark, one thousands separator and one currency, and either all or none a per cent sign."""
+    decimal mark, one thousands separator and one currency or unit, and either all or none a per cent sign."""
     readings: dict[Decimal, Array] = {".": np.full(len(texts), np.nan), ",": np.full(len(texts), np.nan)}
     thousands: dict[Decimal, set[str]] = {".": set(), ",": set()}
     units, marks, written = set[tuple[str, bool]](), dict[str, None](), list[int]()
@@ -143,7 +148,7 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
         found = _parse_number(plain)
         if found is None:
             return None
-        units.add((found.currency, found.percent))
+        units.add((found.unit, found.percent))
         for decimal in tuple(readings):
             value = _value(found.digits, decimal, thousands[decimal])
             if value is None or len(thousands[decimal]) > 1:
@@ -154,8 +159,8 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
             return None
         leading = leading or found.leading
         written += [] if is_number(plain) else [row]
-    currencies = {currency for currency, _ in units if currency}
-    if not units or len(currencies) > 1 or len({percent for _, percent in units}) > 1:
+    named = {unit for unit, _ in units if unit}
+    if not units or len(named) > 1 or len({percent for _, percent in units}) > 1:
         return None
     if leading and len(readings) == 2 and thousands["."] == {","}:
         # Money has no three decimals, and where its sign is before the number, the decimal mark is mostly a point.
@@ -166,23 +171,25 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
 
 @dataclass(frozen=True)
 class _Written:
-    """The parts of a written number; `leading` says whether the currency comes before the digits."""
+    """The parts of a written number; `leading` says whether a currency comes before the digits."""
 
     digits: str
     negative: bool
     percent: bool
-    currency: str
+    unit: str
     leading: bool
 
 
 def _parse_number(text: str) -> _Written | None:
     """Parse a number into its parts; None if the text is not a number."""
     found = _TEXT.fullmatch(text)
-    if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):
+    if found is None or (found["sign"] and found["sign2"]):
+        return None
+    if sum(found[part] is not None for part in ("before", "after", "unit")) > 1 or (found["percent"] and found["unit"]):
         return None
     negative = bool(found["bracket"]) or (found["sign"] or found["sign2"]) in ("-", "−")
-    currency = found["before"] or found["after"] or ""
-    return _Written(found["digits"], negative, bool(found["percent"]), currency, bool(found["before"]))
+    unit = found["before"] or found["after"] or found["unit"] or ""
+    return _Written(found["digits"], negative, bool(found["percent"]), unit, bool(found["before"]))
 
 
 def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:
@@ -207,8 +214,11 @@ def is_number(text: str | None) -> bool:
 
 
 def looks_numeric(text: str) -> bool:
-    """Whether a text is a number in some notation."""
-    return is_number(text) or number_texts([text]) is not None
+    """Whether a text is a number in some notation, without a unit: "3 rooms" may be a category beside "studio"."""
+    if is_number(text):
+        return True
+    found = _TEXT.fullmatch(_SPACE.sub(" ", text.strip()))
+    return not (found and found["unit"]) and number_texts([text]) is not None
 
 
 def mostly_numbers(texts: Collection[str]) -> bool:

@@ -37,7 +37,7 @@ def read_table(
     the sorted distinct values. Inputs of text are categorical, and empty fields of inputs are missing values.
 
     The separator of a CSV file (comma, semicolon, tab or |) is looked for. Text is numbers where one convention fits
-    every value of a column: "$175,349", "12 %" (0.12), "1.234,5", "1 234"; NA, N/A, null, - and ? among numbers are
+    every value of a column: "$175,349", "12 %" (0.12), "1.234,5", "54 km"; NA, N/A, null, - and ? among numbers are
     missing values. A `TableWarning` says what was read so.
 
     Parameters

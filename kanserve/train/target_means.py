@@ -5,10 +5,13 @@ or classes, the first principal component is used. A missing categorical value i
 gets the input value at which the mean target is most like that of the rows with missing values, or a value outside the
 range if there is none."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.number_texts import number_texts
 from kanserve.errors import DataError
 from kanserve.network.kan import Variable
 
@@ -34,7 +37,20 @@ def check_inputs(data: Dataset) -> None:
             raise DataError(f"Input {name!r} is missing in all {len(data)} rows. Leave it out.")
         found = len(np.unique(there)) if name in data.categories else 0
         if found > max(FEWEST_NAMES, NAMES * len(data)):
-            raise DataError(f"Input {name!r} has {found} categories in {len(data)} rows, like a name. Leave it out.")
+            said = _number_among(data.categories[name])
+            raise DataError(
+                f"Input {name!r} has {found} categories in {len(data)} rows, like a name. Leave it out{said}."
+            )
+
+
+def _number_among(categories: Sequence[str]) -> str:
+    """What to do where most categories are numbers; "" otherwise."""
+    numeric = [text for text in categories if number_texts([text]) is not None]
+    others = [text for text in categories if text not in numeric]
+    if len(numeric) <= len(categories) / 2:
+        return ""
+    beside = f" {others[0]!r} is none" if others else " not all have one unit"
+    return f", or make it numbers: most are, as {numeric[0]!r}, but{beside}"
 
 
 def first_encoding(data: Dataset, filled: NDArray[np.bool_], ranks: bool) -> tuple[Variable, ...]:

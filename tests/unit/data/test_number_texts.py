@@ -38,6 +38,11 @@ def csv(tmp_path):
         (["1'234.5", "1’000"], [1234.5, 1000]),
         (["?", "4", "NA", None, "", "1e3"], [math.nan, 4, math.nan, math.nan, math.nan, 1000]),
         (["0,234", "0,5"], [0.234, 0.5]),
+        (["54,646 km", "1,128,416 km", "n/a", "7"], [54646, 1128416, math.nan, 7]),
+        (["16GB", "32GB"], [16, 32]),
+        (["-3.5°C", "21 °C"], [-3.5, 21]),
+        (["9.81 m/s²", "3 m/s²"], [9.81, 3]),
+        (["1004.5 sq ft", "12 sq ft"], [1004.5, 12]),
     ],
 )
 def test_one_convention_that_fits_every_value_gives_numbers(texts, numbers):
@@ -55,6 +60,11 @@ def test_one_convention_that_fits_every_value_gives_numbers(texts, numbers):
         ["1,234.5", "1.234,5"],
         ["1 234", "1,234.5"],
         ["12", "red"],
+        ["12 km", "7 miles"],
+        ["12a", "7b"],
+        ["3 rooms", "studio"],
+        ["5 % of it", "6 % of it"],
+        ["$5 a day", "$6 a day"],
         ["1,23,4"],
         ["2020-01-02"],
         ["1.2.3"],

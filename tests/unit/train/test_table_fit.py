@@ -164,6 +164,11 @@ def test_a_missing_number_is_put_where_answers_are_alike_or_beyond_the_range():
     [
         ([[np.nan]] * 40, {}, "missing in all 40 rows"),
         (np.arange(40.0)[:, None], {"x1": [f"row {n}" for n in range(40)]}, "40 categories in 40 rows, like a name"),
+        (
+            np.arange(40.0)[:, None],
+            {"x1": ["unknown", *(f"{n} km" for n in range(39))]},
+            "make it numbers: most are, as '0 km', but 'unknown' is none",
+        ),
     ],
 )
 def test_an_input_that_says_nothing_about_other_rows_is_refused(x, categories, match):
