@@ -28,6 +28,17 @@
 The domain knows nothing of gRPC or of exit codes: `serve/status.py` and `cli.py` map this tree.
 """
 
+import sys
+import warnings
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's that called kanserve, whatever lies between them here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
+
 
 def reason(said: object) -> str:
     """The message of another package's error, on one line without its full stop."""

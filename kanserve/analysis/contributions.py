@@ -198,4 +198,4 @@ def format_value(variable: Variable, value: float) -> str:
         return "missing"
     if variable.categories:
         return variable.categories[int(value)] if value in range(len(variable.categories)) else "unknown"
-    return f"{value:.4g}"
+    return f"{value:.6g}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,7 +1,6 @@
 """Read columns of a pandas or polars DataFrame, a pyarrow table or a dict, without importing these packages."""
 
 import datetime
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from kanserve.data.labels import is_text
 from kanserve.data.near_names import first_names, near
 from kanserve.data.number_texts import TableWarning, date_refusal, is_dates, looks_numeric, mostly_numbers, number_texts
-from kanserve.errors import DataError
+from kanserve.errors import DataError, warn
 
 Array = NDArray[np.float64]
 Categories = Mapping[str, tuple[str, ...]]
@@ -170,7 +169,7 @@ def _categorical(
 ) -> tuple[Array, tuple[str, ...]]:
     """The codes of a categorical column and its categories: those `known`, else its own, else all of its texts."""
     for said in strangers(name, texts, known) if known else ():
-        warnings.warn(said, TableWarning, stacklevel=2)
+        warn(said, TableWarning)
     known = known or own or tuple(sorted({text for text in texts if text is not None}))
     return codes(texts, known), known
 
@@ -187,7 +186,7 @@ def _parse_texts(texts: Sequence[str | None], name: object) -> Array | None:
             "decimal=',') reads a file with decimal commas, and decimal='.' one with commas between thousands."
         )
     if said := found.describe(texts, numbers):
-        warnings.warn(f"column {name!r}: {said}", TableWarning, stacklevel=2)
+        warn(f"column {name!r}: {said}", TableWarning)
     return numbers
 
 

@@ -1,7 +1,6 @@
 """Read data sets from CSV and Parquet files."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
@@ -15,7 +14,7 @@ from kanserve.data.frames import NONE, Categories, category_text, codes, strange
 from kanserve.data.labels import check_learnable, one_hot
 from kanserve.data.near_names import near
 from kanserve.data.number_texts import Decimal, TableWarning, date_refusal, is_dates, looks_numeric, mostly_numbers
-from kanserve.errors import DataError
+from kanserve.errors import DataError, warn
 
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
@@ -149,7 +148,7 @@ def _say(said: Sequence[str]) -> None:
     """Give one warning with the first notes about how columns were read."""
     if said:
         more = f"; and {len(said) - MOST_SAID} more columns" if len(said) > MOST_SAID else ""
-        warnings.warn("; ".join(said[:MOST_SAID]) + more, TableWarning, stacklevel=3)
+        warn("; ".join(said[:MOST_SAID]) + more, TableWarning)
 
 
 def _inputs(

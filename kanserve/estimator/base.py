@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kanserve.data.dataset import Dataset
-from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
+from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError, warn
 from kanserve.estimator.extrapolation import warn_of_extrapolation
 from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan, automatic_plan
@@ -62,7 +62,7 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
         if not _judgement(warning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if votes > count - votes:
-        warnings.warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning, stacklevel=5)
+        warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning)
     return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)
 
 

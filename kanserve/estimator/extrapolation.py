@@ -1,11 +1,11 @@
 """Warn of predictions far outside the training range, once per network."""
 
-import warnings
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.errors import warn
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import describe_outside, has_range, ranges
 from kanserve.train.outer_layers import without_outer_layers
@@ -46,11 +46,10 @@ def warn_of_extrapolation(kan: Kan, x: Array) -> None:
     if ends is None or not ((x < ends[0]) | (x > ends[1])).any():
         return
     _far_ends[kan] = None
-    warnings.warn(
+    warn(
         f"{describe_outside(kan, x)}. There curves go on straight, so these predictions may be far off. Train with "
         "rows from there, or pass extrapolation='clip', which keeps each input in its range.",
         ExtrapolationWarning,
-        stacklevel=4,
     )
 
 

@@ -194,6 +194,6 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    """A number with at most four digits, for the ends of an axis."""
-    text = f"{value:.3g}"
+    """A number with three digits, or four from 1000 on, without an exponent up to a million: 0.123, 1994, 54650."""
+    text = f"{float(f'{value:.4g}'):.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
     return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e").replace("-", "−")

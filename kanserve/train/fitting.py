@@ -1,7 +1,6 @@
 """`fit(shape, data)` as a chain of stages around the optimizer; and `kanserve.train.refine`."""
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Literal, TypeVar, cast
@@ -9,6 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 from numpy.typing import ArrayLike
 
 from kanserve.data.dataset import Dataset, Target, TrainingData
+from kanserve.errors import warn
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
@@ -209,7 +209,7 @@ def fit(
     problem = Problem.of(shape, samples(data, y), options)
     kan = through(STAGES, problem, climb)
     for text in problem.outcome.warnings:
-        warnings.warn(text, TrainingWarning, stacklevel=3)
+        warn(text, TrainingWarning)
     problem.outcome.watch.finish()
     return kan
 

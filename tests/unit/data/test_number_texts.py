@@ -220,3 +220,10 @@ def test_what_is_no_csv_file_is_said_with_the_next_step(tmp_path, data, words):
     (tmp_path / "rows.csv").write_bytes(data)
     with pytest.raises(DataError, match=words):
         read_table(tmp_path / "rows.csv", "y")
+
+
+def test_a_warning_points_at_the_callers_line(csv):
+    with pytest.warns(TableWarning) as said:
+        read_table(csv("x,y\n5 km,1\n7 km,2\n"), "y")
+        dataset({"x": ["5 km", "7 km"], "y": [1, 2]}, "y")
+    assert [one.filename for one in said] == [__file__, __file__]
