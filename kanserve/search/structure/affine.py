@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen
 from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
 Array = NDArray[np.float64]
@@ -60,13 +60,10 @@ class AffineIn:
     errors: tuple[float, float]
 
 
-def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
-    """The affine forms that rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then by error. `known`
-    are surrogates of the rows, if already computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
-    plain = next((surrogate for surrogate in ranked if surrogate.link.name == "identity"), ranked[0])
+def affine_inputs(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[AffineIn, ...]:
+    """The affine forms that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute: fewest inputs in P and
+    Q first, then by error."""
+    plain = next(surrogate for surrogate in ranked if surrogate.link.name == "identity")
     found = []
     for full in (sharpen(x, y, known) for known in dict.fromkeys((ranked[0], plain))):
         strengths = four_point(x, full, False)

@@ -61,12 +61,9 @@ class Merge:
         return self.inputs[1]
 
 
-def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
-    """The merges that rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error. `known`
-    are surrogates of the rows, if already computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
+def merges(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Merge, ...]:
+    """The merges that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute: sums, products, then general
+    ones, each by error."""
     found: dict[tuple[int, ...], Merge] = {}
     if ranked[0].error > UNGUIDED_ERROR:
         for guess in _blind(x):
