@@ -201,8 +201,7 @@ def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as exp(P) or exp(±exp(P)), where P is a polynomial in the inputs and their logarithms: x^y,
-    exp(-(t/l)^k)."""
+    """The law as exp(P) or exp(±exp(P)), with a polynomial P of the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
     if not ((problem.x > 0).all() and {"exp", "log"} <= {*search.library}) or (problem.y == 0).any():
         return None
     budget.count_fit()
@@ -288,7 +287,6 @@ def _try_link(problem: SearchProblem, search: Search, *, link: Link) -> FittedNe
 
 
 def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
-    """The closed forms that equal the linked outputs."""
     values = link.forward(problem.y)
     found = sparse_polynomial(problem.x, values, LINKED_DEGREE)
     if found is not None:

@@ -130,16 +130,14 @@ class _Targets:
 
 
 def answer_units(link: Link, y: Array) -> Array:
-    """For each row (N,): the error in y, relative to its root mean square, that corresponds to an error of 1 in
-    link(y)."""
+    """For each row (N,): the error in y, relative to its root mean square, that an error of 1 in link(y) means."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
     return 1 / (np.maximum(slope, LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
-    """A design matrix for index sets that grow one after the other; each column and each inner product is computed
-    once."""
+    """A design matrix for index sets that grow; each column and each inner product is computed once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates

@@ -94,8 +94,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
-    """The function most similar to `shape` at the nodes; the simplest of several equally similar ones; None if all
-    differ."""
+    """The function most similar to `shape` at the nodes; the simplest of several that are; None if all differ."""
     best, least = (
         None,
         PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
@@ -158,8 +157,7 @@ class _Question:
         return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
 
     def errors(self, error: float, parts: Array) -> tuple[float, float]:
-        """The errors of P and Q. The error of Q depends on how much `inner` varies, that of P on how far `inner` is
-        from 0."""
+        """The errors of P and Q: that of Q by how much `inner` varies, that of P by how far `inner` is from 0."""
         size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
         slope = ERROR_OF_PARTS * error * size / deviation
         level = slope * root_mean_square(self.inner)
@@ -170,8 +168,7 @@ class _Question:
 def _narrow(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
-    """Restrict P and Q to the inputs that they need: drop each input without which the fit is no worse. None if P is
-    0."""
+    """Restrict P and Q to the inputs that they need: drop each without which the fit is no worse. None if P is 0."""
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):

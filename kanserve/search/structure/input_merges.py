@@ -111,8 +111,7 @@ class _Guess:
 
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
-    """Candidate sums and products, sorted by the angle between their gradient and that of y; and a list of general
-    ones."""
+    """Candidate sums and products, by the angle between their gradient and that of y; and a list of general ones."""
     slopes = full.gradient_of_link(x)
     limit = min(
         LARGEST_ANGLE,
@@ -201,8 +200,7 @@ def _angle(first: Array, second: Array) -> tuple[float, float]:
 def _general(
     x: Array, full: Surrogate, slopes: Array, inner: NDArray[np.bool_], inputs: tuple[int, ...], additive: bool
 ) -> _Guess:
-    """The polynomial of some inputs whose gradient is most parallel to that of y, by a generalised eigenvalue
-    problem."""
+    """The polynomial of some inputs whose gradient is most parallel to that of y, by an eigenvalue problem."""
     basis = Basis(tuple(full.coordinates[i] for i in inputs), _terms(len(inputs), additive))
     own = x[:, list(inputs)]
     scale = own.std(axis=0)
@@ -323,8 +321,7 @@ def _trial(
 
 
 def _step(trial: _Trial, derivatives: Array) -> tuple[Array, float]:
-    """The Gauss-Newton step for the coefficients of z, jointly with F, and the standard error of the last
-    coefficient."""
+    """The Gauss-Newton step for the coefficients of z, jointly with F, and the last coefficient's standard error."""
     surrogate = trial.surrogate
     slope = surrogate.basis.slopes(trial.merged, 0) @ surrogate.coefficients
     trends = slope[:, None] * derivatives
