@@ -52,14 +52,6 @@ class Merge:
     values: Array
     error: float
 
-    @property
-    def i(self) -> int:
-        return self.inputs[0]
-
-    @property
-    def j(self) -> int:
-        return self.inputs[1]
-
 
 def merges(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Merge, ...]:
     """The merges that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute: sums, products, then general
