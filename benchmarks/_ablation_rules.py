@@ -170,7 +170,6 @@ SIMPLIFICATION = (
     _rule("leave-one-out for noise alone", "prune discover", (f"{PRUNE}:NOISY_ERROR", _to(0.0))),
     _rule("rows per parameter for leave-one-out", "prune", (f"{PRUNE}:ROWS_PER_PARAMETER", _to(0.5))),
     _rule("nodes before edges", "prune discover", ("simplification.removal_order:nodes", _giving([]))),
-    _rule("inputs before edges", "prune discover", ("simplification.removal_order:inputs", _giving([]))),
     _rule("six removals tried", "prune", (f"{PRUNE}:PATIENCE", _to(1))),
     _rule("hopeless removals given up", "prune", (f"{PRUNE}:HOPELESS_ERROR_RATIO", _to(math.inf))),
     _rule("a finer grid for a rejected removal", "prune", (f"{PRUNE}:NEAR_ERROR_RATIO", _to(0.0))),

@@ -358,8 +358,7 @@ def export(
 def check_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of the formats, checked against golden rows if they run here, and the reasons why others were not
-    run."""
+    """The files of the formats, checked against golden rows if they run here, and why the others were not run."""
     check_name(options.name)
     alone = [name for name in formats if name == "c_source" and (options.c_form != "files" or options.in_integers)]
     files, notes = export_files(kan, alone, options, processors) if alone else ({}, {})

@@ -14,7 +14,6 @@ def register(homes: Mapping[str, str]) -> None:
 
 
 def display(name: str) -> Callable[..., Any]:
-    """The display function with this name."""
     module, _, function = _HOMES[name].partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -103,7 +103,6 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
 
 
 def _imports(row: str) -> str:
-    """The imports that the single-row function needs."""
     lines = ["import math\n"] if re.search(r"\bmath\.", row) else []
     lines += ["from bisect import bisect_right\n"] if "bisect_right(" in row else []
     return "".join(lines) + ("\n" if lines else "")

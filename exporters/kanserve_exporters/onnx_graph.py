@@ -85,8 +85,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes:
-    """The file with all splines computed in one way (`how`), for benchmarks; None chooses the best way for each
-    layer."""
+    """The file with all splines computed in one way (`how`), for benchmarks; None: the best way for each layer."""
     try:
         import onnx
     except ImportError:

@@ -1,5 +1,4 @@
-"""How much each input contributes to a prediction: Shapley values (`kanserve.network.shapley_values`), to print and to
-draw."""
+"""How much each input contributes to a prediction: Shapley values (`network.shapley_values`), to print and to draw."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

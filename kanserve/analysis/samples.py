@@ -25,8 +25,7 @@ JUMPS = 1e-4  # share of the variance above which it does, even if its slopes ar
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """One output of the network at rows x (N, I): its values y (N,) and its derivatives, scaled by the inputs' standard
-    deviations."""
+    """An output at rows x (N, I): its values y (N,) and its derivatives, scaled by the inputs' standard deviations."""
 
     kan: Kan
     q: int

@@ -144,8 +144,7 @@ class Shapes:
     def _effect_at(
         self, place: float, rows: NDArray[np.bool_], i: int, values: Array, effect: Array, output: int
     ) -> tuple[float, float, float]:
-        """A place on an input's axis, the average effect there according to the targets of the rows, and its standard
-        error."""
+        """A place on an input's axis, the average effect there by the targets of the rows, and its standard error."""
         curve = effect[int(place)] if self.kan.inputs[i].categories else np.interp(self.data.x[rows, i], values, effect)
         weights = self.precisions[rows, output]
         left = self.residuals[rows, output]
@@ -167,8 +166,7 @@ def _residuals(kan: Kan, data: Dataset) -> tuple[Array, Array]:
 
 
 def _parts(column: Array, low: float, high: float) -> Iterator[tuple[float, NDArray[np.bool_]]]:
-    """Split the rows into parts of about equal size; yields the mean of the input in each part, and the mask of its
-    rows."""
+    """Split the rows into parts of about equal size; yields the mean of the input in each, and the mask of its rows."""
     inside = (column >= low) & (column <= high)
     if not inside.any():
         return

@@ -128,8 +128,7 @@ def share(path: Path, like: Path) -> None:
 
 
 def place(folder: Path, target: Path) -> None:
-    """Rename a staged folder to its target. Raises ConflictError if the target exists, even if it was only just
-    created."""
+    """Rename a staged folder to its target. Raises ConflictError if the target exists, even if only just created."""
     _refuse_existing(target)
     try:
         # Renaming onto a folder with files fails, so of two writers one wins and the other gets ConflictError.
@@ -151,8 +150,7 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
 
 
 def put_files(folder: Path, files: Mapping[str, bytes], staging: Path) -> None:
-    """Put files into a folder, replacing files of the same name, each atomically; `staging` holds the temporary
-    folder."""
+    """Put files into a folder atomically, replacing those of the same name; `staging` holds the temporary folder."""
     part = staging / f".{secrets.token_hex(8)}{PART}"
     try:
         part.mkdir()

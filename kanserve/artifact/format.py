@@ -299,8 +299,7 @@ def assemble(
     provenance: Mapping[str, str] | None = None,
     intervals: Sequence[ConformalInterval] = (),
 ) -> Artifact:
-    """Assemble the artifact of a network; `parts` are the exporters' files, with paths that start with the format's
-    folder."""
+    """Assemble the artifact of a network; `parts` are the exporters' files, with paths that begin with the format."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
     # Earlier servers cannot read compact networks, so only large ones are written so.

@@ -282,8 +282,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def _from_json(value: dict[str, Any]) -> Manifest:
-    """Read the known keys without conversion: `loads` then compares the canonical bytes, which detects everything
-    else."""
+    """Read the known keys without conversion: `loads` then compares the canonical bytes, which detects all else."""
     metrics = value["metrics"]
     return Manifest(
         name=value["name"],

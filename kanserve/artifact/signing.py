@@ -281,7 +281,6 @@ def _serialization() -> Any:
 
 
 def _load(path: Path, load: Callable[[bytes], Any], kind: str) -> Any:
-    """Load a key from a file, of any algorithm."""
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def predict_pandas(predictor: "BatchPredictor", frame: Any) -> Any:
-    """The result for a pandas DataFrame, with its index."""
     names = list(frame.columns)
     predictor.model.check_inputs(names)
     kept = predictor.kept(names)
@@ -39,7 +38,6 @@ def predict_pandas(predictor: "BatchPredictor", frame: Any) -> Any:
 
 
 def predict_polars(predictor: "BatchPredictor", frame: "polars.DataFrame") -> "polars.DataFrame":
-    """The result for a polars DataFrame."""
     import polars as pl
 
     names = frame.columns

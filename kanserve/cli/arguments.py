@@ -152,12 +152,10 @@ def unseen_rows(data: Dataset, hold_out: float) -> Dataset:
 
 
 def holding_out(hold_out: float) -> list[str]:
-    """The --hold-out option for the next command."""
     return ["--hold-out", f"{hold_out:g}"] if hold_out else []
 
 
 def decimal_option(decimal: Decimal | None) -> list[str]:
-    """The --decimal option for the next command."""
     return ["--decimal", decimal] if decimal else []
 
 

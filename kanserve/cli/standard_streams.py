@@ -9,8 +9,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of wri
 
 
 def open_closed() -> None:
-    """Open /dev/null for closed standard streams; otherwise another file would get their descriptor and their
-    output."""
+    """Open /dev/null for closed standard streams: otherwise another file would get their descriptor and output."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
     os.close(number)

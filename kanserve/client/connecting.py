@@ -159,8 +159,7 @@ def _pem(given: Pem, what: str, kind: str) -> bytes:
 
 
 def _check_token(token: str) -> str:
-    """Return the token. Raises InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is
-    wrong."""
+    """Return the token. Raises InputError if HTTP/2 cannot carry it, since grpc's error would not say what is wrong."""
     if not (_TEXT.fullmatch(token) and token.strip()):
         raise InputError("A token must be printable ASCII on one line, and not empty.")
     return token
@@ -192,7 +191,6 @@ METHODS: Mapping[str, _Method] = MappingProxyType(dict(_methods()))
 
 
 def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
-    """All calls of both services over a channel."""
     return {
         name: getattr(channel, method.kind)(
             method.path,

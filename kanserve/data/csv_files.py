@@ -47,7 +47,6 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns."""
         names: list[str] = self.columns.column_names
         return names
 
@@ -150,7 +149,6 @@ class Table:
 
 
 def is_text(columns: "pyarrow.Table", name: str) -> bool:
-    """Whether a column is of text."""
     import pyarrow
 
     kind = columns.schema.field(name).type
@@ -231,8 +229,7 @@ def check_start(path: object, start: bytes) -> None:
 
 
 def separator_of(start: bytes) -> str:
-    """Guess the separator of a CSV file from its start: the one that splits each line into as many fields as the
-    header."""
+    """Guess the separator of a CSV file: the one that splits each line into as many fields as the header."""
     text = start.decode("utf-8-sig", "replace")
     if len(start) == LOOKED_AT and "\n" in text:
         text = text[: text.rindex("\n")]

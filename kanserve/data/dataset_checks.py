@@ -46,8 +46,7 @@ def check_categories(given: Categories, x: Array, names: Sequence[str]) -> Categ
 
 
 def check_finite(values: Array, kind: str, labels: Sequence[str], missing: bool = False) -> None:
-    """Raise DataError for the first number that is not finite; checks in blocks, since a file of rows may exceed
-    memory."""
+    """Raise DataError for the first number that is not finite; in blocks, since a file of rows may exceed memory."""
     found, first = 0, (0, 0)
     for start in range(0, len(values), CHECKED_AT_ONCE):
         block = values[start : start + CHECKED_AT_ONCE]

@@ -191,8 +191,7 @@ def _parse_texts(texts: Sequence[str | None], name: object) -> Array | None:
 
 
 def _is_label(column: Any, name: object) -> bool:
-    """Whether a target holds class labels: categories, or text other than numbers (texts of integers count as
-    labels)."""
+    """Whether a target holds class labels: categories, or text other than numbers (texts of integers are labels)."""
     if not is_categorical(column) or _own_categories(column) is not None:
         return is_categorical(column)
     texts = _texts(column)
@@ -201,8 +200,7 @@ def _is_label(column: Any, name: object) -> bool:
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
-    """Encode strings as category codes (N,): the position in `known`, len(known) for an unknown string, NaN for
-    None."""
+    """Encode strings as category codes (N,): the position in `known`, len(known) for an unknown one, NaN for None."""
     found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
     found[None] = np.nan
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)

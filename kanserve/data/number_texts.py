@@ -1,5 +1,4 @@
-"""Parse numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", "54 km", and marks for missing values
-such as "?"."""
+"""Parse numbers as people write them: "$175,349", "12 %", "1.234,5", "54 km", and marks for missing values."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -110,8 +109,7 @@ class NumberTexts:
         return self.readings[decimal or "."]
 
     def describe(self, texts: Sequence[str | None], numbers: Array) -> str:
-        """How the texts were read, with an example: "'12 %' is read as 0.12"; "" for plain numbers in Python's
-        notation."""
+        """How the texts were read, with an example: "'12 %' is read as 0.12"; "" for plain numbers as in Python."""
         said, row = [], self.example
         if row < 0 and "." in self.readings and numbers is not self.readings["."] and not self.same:
             row = self._difference()
@@ -205,7 +203,6 @@ def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:
 
 
 def is_number(text: str | None) -> bool:
-    """Whether a text is a number in Python's notation."""
     try:
         float(text or "")
     except ValueError:

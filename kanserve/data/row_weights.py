@@ -14,8 +14,7 @@ def square_roots(weights: Array) -> Array:
 
 
 def weight_rows(values: Array, weights: Array | None) -> Array:
-    """Multiply values (N, ...) by the square roots of the weights; ordinary least squares then gives weighted least
-    squares."""
+    """Multiply values (N, ...) by the square roots of the weights, so that least squares becomes weighted."""
     return values if weights is None else (values.T * square_roots(weights)).T
 
 
@@ -40,8 +39,7 @@ def join_weights(*weights: Array | None) -> Array | None:
 
 
 def scale_weights(weights: Array) -> Array:
-    """Scale the weights by a power of two so that the largest is between ½ and 1: a sum of huge weights would
-    overflow."""
+    """Scale the weights by a power of two, the largest to between ½ and 1: sums of huge weights would overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
     return result
 

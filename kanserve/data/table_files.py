@@ -195,8 +195,7 @@ def _texts(table: Table, name: str, known: Sequence[str]) -> list[str | None]:
 
 
 def _spelt(value: object, known: Sequence[str]) -> object:
-    """Spell a truth value like the network's categories do: the words true and false in a file are read as truth
-    values."""
+    """Spell a truth value as the network's categories do: the words true and false in a file are truth values."""
     small = str(value).lower()
     return small if isinstance(value, bool) and str(value) not in known and small in known else value
 

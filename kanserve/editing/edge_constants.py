@@ -33,7 +33,6 @@ class Units:
     factor: float = 1.0
 
     def to_user_units(self, symbolic: Symbolic) -> Symbolic:
-        """Convert the constants to the user's units."""
         a = symbolic.a / self.scale
         return neutral(
             Symbolic(
@@ -42,7 +41,6 @@ class Units:
         )
 
     def to_network_units(self, symbolic: Symbolic) -> Symbolic:
-        """Convert the constants to the network's units."""
         a, b = symbolic.a * self.scale, symbolic.b + symbolic.a * self.shift
         return neutral(Symbolic(symbolic.function, a, b, symbolic.c / self.factor, symbolic.d / self.factor))
 

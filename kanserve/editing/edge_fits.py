@@ -119,7 +119,6 @@ def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]
 
 
 def _with_spline(layer: Layer, j: int, i: int, knots: Array, coefficients: Array) -> Layer:
-    """The layer with this edge replaced by a spline."""
     every, own, weights = np.array(layer.knots), np.array(layer.coefficients), np.array(layer.base_weight)
     functions, affine = np.array(layer.functions), np.array(layer.affine)
     every[i], own[j, i], weights[j, i] = knots, coefficients, 0.0

@@ -98,8 +98,7 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
-    """Return the network after an edit. Raises InputError if a function leaves its domain, or fewer rows are finite
-    than before."""
+    """Return the edited network. Raises InputError if a function leaves its domain, or fewer rows are finite."""
     found = values(after, rows.judge.x)
     trouble = _outside_domain(after, found)
     if trouble and not _outside_domain(before, values(before, rows.judge.x)):

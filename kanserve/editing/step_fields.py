@@ -60,7 +60,6 @@ def whole_number(value: Any, what: str, least: int, most: int) -> int:
 
 
 def truth(value: Any, what: str) -> bool:
-    """Validate a truth value."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{what} is True or False, got {value!r:.80}.")
     return bool(value)

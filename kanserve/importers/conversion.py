@@ -58,8 +58,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The network, with notes on what was left out or refitted. `refitted`: it is approximate within the tolerance, not
-    exact."""
+    """The network, with notes on what was left out or refitted. `refitted`: approximate within the tolerance."""
 
     kan: Kan
     library: str

@@ -47,8 +47,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """Convert the checkpoint. Raises CheckpointError for layers that kanserve cannot represent, such as tensor
-    products."""
+    """Convert the checkpoint. Raises CheckpointError for layers that kanserve lacks, such as tensor products."""
     layers: list[Layer] = []
     notes = []
     guessed, steps = False, checkpoint.settings.get("steps", ())

@@ -83,8 +83,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """Convert the checkpoint. Raises CheckpointError for layers that cannot be represented, and for a state without
-    grids."""
+    """Convert the checkpoint. Raises CheckpointError for layers that kanserve lacks, and for a state without grids."""
     checkpoint, residuals = _sort(checkpoint)
     _refuse_others(checkpoint)
     layers: list[Layer] = []
@@ -276,8 +275,7 @@ def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
 
 
 def _share(stored: Stored, knots: Array, outputs: int) -> Array:
-    """The grids (I, T) of a BaseLayer. It stores one per edge (O·I, T), which must be equal for all edges of an
-    input."""
+    """The grids (I, T) of a BaseLayer. It stores one per edge (O·I, T), equal for all edges of an input."""
     each = knots.reshape(outputs, -1, knots.shape[1])
     differs = np.argwhere((each != each[0]).any(axis=2))
     if len(differs):

@@ -32,8 +32,7 @@ Step = Callable[[int, tuple[Fraction, ...]], tuple[Fraction | int, Fraction | in
 
 @dataclass(frozen=True)
 class Family:
-    """A family of polynomials: its recurrence, the names and usual values of its constants, and p_0 and p_1 if they are
-    special."""
+    """A family of polynomials: its recurrence, its constants with their usual values, and p_0 and p_1 if special."""
 
     step: Step
     constants: tuple[str, ...] = ()

@@ -82,8 +82,7 @@ class Refitted:
 
 
 def refit_network(network: Sequence[Radial], tolerance: float) -> Refitted:
-    """Replace the Gaussians by splines, with the fewest intervals that keep each edge and all outputs within the
-    tolerance."""
+    """Replace the Gaussians by splines, with the fewest intervals that keep edges and outputs within the tolerance."""
     within, best = tolerance, math.inf
     while True:
         try:

@@ -74,8 +74,7 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
 
 
 def _problem(weights: Array, centres: Array, denominator: float, tolerance: float) -> tuple["_Problem", Array]:
-    """The range of the splines for edges that share their centres (N,), and the relative weights (E, N) of the
-    edges."""
+    """The range of the splines for edges that share their centres (N,), and the edges' relative weights (E, N)."""
     first, last = float(centres.min()), float(centres.max())
     # In units of the denominator: too wide a range is refused before its arrays are made.
     if not ((last - first) / denominator <= MOST_INTERVALS and math.isfinite(100 * denominator + last - first)):

@@ -153,8 +153,7 @@ def _quantile_losses(sizes: Array, quantiles: Array, level: float) -> Array:
 
 
 def _scale(answers: Array, sizes: Array, count: int, share: float | None) -> Scale:
-    """A scale at `count` predictions: near each, the quantile `share` of the sizes of the residuals, or their mean if
-    `share` is None."""
+    """A scale at `count` predictions: nearby, the quantile `share` of the residuals' sizes, or their mean if None."""
     places = np.unique(np.quantile(answers, (np.arange(count) + 0.5) / count))
     position = np.interp(answers, places, np.arange(len(places)))
     near = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(len(places))))
@@ -242,8 +241,7 @@ def cross_conformal(
 
 
 def _rank(sizes: Sequence[Array], answers: Sequence[Array], factors: Sequence[Array], rank: int) -> Array:
-    """The numbers (N,) with this rank among all sums of a network's prediction and a scaled size of its residuals, by
-    bisection."""
+    """The numbers (N,) with this rank among the sums of a prediction and a scaled residual size, by bisection."""
     low: Array = np.min(answers, axis=0)
     largest = max(part[np.isfinite(part)].max(initial=0.0) for part in sizes)
     high: Array = np.max(answers, axis=0) + largest * np.max(factors, axis=0)

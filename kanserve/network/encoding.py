@@ -110,7 +110,6 @@ def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
 
 
 def recode(data: Dataset, known: Categories) -> Dataset:
-    """Recode the samples from their own categories to these."""
     changed = {name: own for name, own in data.categories.items() if own != known[name]}
     if not changed:
         return data

@@ -38,8 +38,7 @@ _LARGEST_PRODUCT = 8  # whole powers up to this are products, in the order in wh
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Expr(np.lib.mixins.NDArrayOperatorsMixin):
-    """An operation and its operands: ("x",), ("number", 2.0), ("add", a, b), ("mul", a, b), ("pow", a, 3), ("call",
-    "sin", a)."""
+    """An operation and its operands: ("x",), ("number", 2.0), ("add", a, b), ("pow", a, 3), ("call", "sin", a)."""
 
     step: Step
 
@@ -370,8 +369,7 @@ def _parity(node: Expr, parts: list[int]) -> int:
 
 
 def compile_expression(expression: Expr) -> Callable[[Any], Any]:
-    """Compile the expression to a function of an array or a dual number; for a primitive of x, the primitive's own
-    function."""
+    """Compile the expression to a function of an array or dual number; a primitive of x is its own function."""
     if expression.step[0] == "call" and expression.operands == (X,):
         return PRIMITIVES[expression.step[1]].numpy
     nodes = list_parts(expression)

@@ -57,8 +57,7 @@ def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
 
 
 def too_many_seen(share: float | None) -> TypeGuard[float]:
-    """Whether this share of the rows was used for fitting, which is too large for their errors to predict those on new
-    rows."""
+    """Whether so large a share of the rows was fitted that their errors do not predict those on new rows."""
     return share is not None and share > MOST_SEEN
 
 

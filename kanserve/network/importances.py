@@ -80,8 +80,7 @@ def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _first_sums(kan: Kan, v: Array) -> Array:
-    """The sums (N, O) of the edges into each subnode of the first layer, input by input, since all edges may not fit in
-    memory."""
+    """The sums (N, O) of the edges into each subnode of the first layer, by input: all edges may not fit in memory."""
     sums = np.zeros((len(v), kan.layers[0].subnodes))
     for i in range(len(kan.inputs)):
         sums += edges(single_input(kan.layers[0], i), v[:, [i]])[:, :, 0]

@@ -202,8 +202,7 @@ def require_kan(kan: object) -> None:
 
 
 def way_to_kan(value: object) -> str:
-    """If the value is a path or an estimator, a hint to append to an error message: how to get the network from it.
-    Otherwise ""."""
+    """For a path or an estimator, the end of an error message: how to get the network from it. Otherwise ""."""
     if isinstance(value, str | os.PathLike):
         return " kanserve.load reads one from a file."
     return " The network of an estimator is its kan_." if hasattr(value, "get_params") else ""

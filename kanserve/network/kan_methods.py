@@ -309,5 +309,4 @@ def likeliest(classes: Sequence[str], scores: NDArray[Any]) -> NDArray[np.str_]:
 
 
 def _public(name: str) -> Any:
-    """Import a public function of kanserve by name."""
     return getattr(import_module("kanserve"), name)

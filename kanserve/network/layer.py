@@ -317,8 +317,7 @@ def _array(given: ArrayLike | None, name: str, neutral: Array) -> Array:
 
 
 def freeze(owner: object, name: str, dtype: Any) -> None:
-    """Replace a field of a frozen dataclass by a read-only copy. Raises NetworkError unless it is an array of this
-    type."""
+    """Replace a field of a frozen dataclass by a read-only copy. Raises NetworkError unless it is such an array."""
     # A copy, so that changing the caller's array does not change the network; in C order, so that equal networks give
     # equal bits: the rounding of a product depends on the layout of its factors.
     try:

@@ -122,7 +122,6 @@ def add_row(row: Function, own: OwnFunction, primitive: Primitive | None = None)
 
 
 def remove_row(name: str) -> None:
-    """Remove a registered row from the table."""
     del FUNCTIONS[name], OWN[name]
     set_primitive(name, None)
 

@@ -299,8 +299,7 @@ def variable_in(entry: Any) -> Variable:
 
 
 def _bins_out(variable: Variable) -> dict[str, Any]:
-    """The bins of the training rows, which only the network's own file has: readers that do not know them pass them
-    over."""
+    """The bins of the training rows, which only the network's own file has: older readers pass them over."""
     if not variable.bin_counts:
         return {}
     return {"bin_edges": list(map(float, variable.bin_edges)), "bin_counts": list(map(int, variable.bin_counts))}

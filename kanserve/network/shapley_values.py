@@ -121,8 +121,7 @@ def _unite_inputs(parts: Iterable[Terms]) -> Terms:
 
 
 class Players:
-    """The part of a network from the layer in which inputs first interact, as a function of the sums of the inputs'
-    edges."""
+    """The part of a network from the layer in which inputs first interact, as a function of sums of edges."""
 
     def __init__(self, kan: Kan) -> None:
         self.kan, self.depth, each = kan, 0, np.eye(len(kan.inputs))
@@ -165,8 +164,7 @@ def _is_exact(group: tuple[int, ...]) -> bool:
 
 
 def _evaluations(group: tuple[int, ...]) -> int:
-    """The number of network evaluations for one background row and one group of inputs, not counting the empty and
-    the full subset."""
+    """The network evaluations for one background row and one group of inputs, without the empty and full subsets."""
     return 2 ** len(group) - 2 if _is_exact(group) else 2 * PAIRS * (len(group) - 1)
 
 

@@ -27,8 +27,7 @@ class SignalShares:
 
 
 def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
-    """The shares on rows x (N, inputs), without rows on which the network is NaN. `nodes[0]` are the shares of the
-    inputs."""
+    """The shares on rows x (N, inputs) on which the network is not NaN. `nodes[0]` are the shares of the inputs."""
     values = activations(kan, x)
     counted = np.isfinite(values[-1]).all(axis=1)
     if not counted.any():

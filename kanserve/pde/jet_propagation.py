@@ -241,8 +241,7 @@ def _sums_adjoint(which: Slots, layer: Layer, z: Array, bar: Array) -> Array:
 
 
 def _windows(part: Part, done: Pass, factors: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The derivatives with respect to the coefficients of every edge's active functions, (O, I, N) for each of the k +
-    1."""
+    """The derivatives by the coefficients of every edge's active functions, (O, I, N) for each of the k + 1."""
     if part.basis is None or done.active is None:
         return ()
     table = part.basis.polynomials.take(done.active.piece, axis=2)  # (powers, functions, I, N)
@@ -273,8 +272,7 @@ def _rest(part: Part, own: Weights, done: Pass, bar: Array, factors: tuple[Array
 
 
 def _affine_derivatives(affine: Array, v: Array, named: tuple[Array, ...], slot: int) -> list[Array]:
-    """The derivative of c·f(a·v + b) + d with respect to a, b, c or d, and the derivatives of that with respect to
-    v."""
+    """The derivative of c·f(a·v + b) + d by a, b, c or d, and the derivatives of that by v."""
     a, _, c, _ = affine
     match slot:
         case 3:

@@ -126,8 +126,7 @@ def find_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -
 
 
 def check(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
-    """The residuals as a tuple. Raises DataError if there are none, for other objects, and for points of another
-    dimension."""
+    """The residuals as a tuple. Raises DataError for none, other objects, and points of another dimension."""
     every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
     if not every or not all(isinstance(residual, Residual) for residual in every):
         raise DataError("Give at least one Residual(function, points), e.g. for the inside and for the boundary.")

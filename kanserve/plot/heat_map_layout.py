@@ -24,8 +24,7 @@ MOST_CELLS = (320, 100)  # across and down; more are shown by the largest of eac
 def heat_maps(
     view: NetworkView, width: float | None = None, tiles: int = TILES_SHOWN, cells: tuple[int, int] = MOST_CELLS
 ) -> Scene:
-    """Heat maps with inputs across and sums down, tinted by the square root of an edge's share; below, the largest
-    edges."""
+    """Heat maps, inputs across and sums down, tinted by the root of an edge's share; below, the largest edges."""
     kan = view.kan
     wide = max(width or WIDTH, 420.0)
     scene = Scene(f"Shares of the signal of {kan.edges:,} edges", wide)

@@ -96,7 +96,6 @@ def draw(scene: Scene, tones: Palette, ax: "Axes | None", width: Width = None) -
             color=tones.of(label.role),
             ha={"start": "left", "middle": "center", "end": "right"}[label.anchor],
             va="center",
-            rotation=90 if label.upright else 0,
             style="italic" if label.italic else "normal",
             weight="bold" if label.bold else "normal",
             zorder=NODES + 1,

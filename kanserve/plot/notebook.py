@@ -160,8 +160,7 @@ def score_page(found: Any) -> str:
 
 
 def artifact_page(manifest: Any, files: Mapping[str, bytes], kan: Kan) -> str:
-    """The page of an artifact, by its manifest (`kanserve.artifact.manifest.Manifest`): formulas, network, metrics,
-    files."""
+    """The page of an artifact, by its `kanserve.artifact.manifest.Manifest`: formulas, network, metrics, files."""
     size = sum(len(data) for data in files.values())
     facts = f"Artifact {cut(manifest.name, 100)}: {len(files)} files, {size / 1000:,.0f} kB, {manifest.precision}"
     parts = [text(facts), network_formulas(kan), network_part(kan)]

@@ -138,8 +138,7 @@ def table(
 
 
 def tint_table(values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_]) -> Html:
-    """A table with cells tinted by values from 0 to 1, empty for NaN; only the first rows and columns if there are
-    many."""
+    """A table with cells tinted by values from 0 to 1, empty for NaN; of many rows and columns only the first."""
     red, green, blue = (int(AUTO.snapped[at : at + 2], 16) for at in (1, 3, 5))
     lines = ["<tr><th></th>" + "".join(f"<th>{escape(cut(name, 24))}</th>" for name in columns[:TINTED]) + "</tr>"]
     for name, given, kept in zip(rows[:TINTED], values, framed, strict=False):

@@ -1,5 +1,4 @@
-"""The figures of new pictures. In SVG, text stays text; without a background, SVG follows the reader's light or dark
-theme."""
+"""The figures of new pictures. In SVG, text stays text; without a background, SVG follows the reader's theme."""
 
 import io
 import re

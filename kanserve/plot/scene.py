@@ -87,7 +87,6 @@ class Label:
     anchor: Anchor = "start"
     italic: bool = False
     bold: bool = False
-    upright: bool = False  # rotated by 90 degrees, to be read from below
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,8 +44,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The joint effects (H, W) of two inputs, less their separate effects, on a grid over the values of `names`; both
-    axes ascend."""
+    """The joint effects (H, W) of two inputs, less their separate ones, on a grid over `names`; both axes ascend."""
 
     names: tuple[str, str]
     share: float

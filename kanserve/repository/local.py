@@ -194,8 +194,7 @@ def _open(root: Path, *names: str) -> Iterator[int]:
 
 
 def _warn_of_private(root: Path, model: Path, begun: bool) -> None:
-    """Warn if only this user can read a new version, unless the repository already existed and is private too (`begun`:
-    it is new)."""
+    """Warn if only this user can read a new version, unless the repository existed (not `begun`) and is private too."""
     if os.name != "posix":
         return
     open_to_others = [any(folder.stat().st_mode & bits == bits for bits in _SHARED) for folder in (root, model)]

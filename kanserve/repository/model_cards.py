@@ -280,8 +280,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _indent(text: str) -> str:
-    """Format text as a one-line indented Markdown code block. Unlike in a fenced block, no character in the text can
-    close it."""
+    """Format text as a one-line indented Markdown code block, which no character in the text can close."""
     return "    " + " ".join(text.split())
 
 

@@ -94,8 +94,7 @@ def defining(source: str, prefix: str) -> str:
 
 
 def declaring(source: str, prefix: str) -> str:
-    """The C source with its large tables declared `extern` instead of defined. `prefix` is that of the tables'
-    names."""
+    """The C source with its large tables declared `extern`, not defined. `prefix` begins the tables' names."""
     return re.sub(_add_prefix(_TABLE % LARGE, prefix), r"extern \1;", source, flags=re.MULTILINE)
 
 

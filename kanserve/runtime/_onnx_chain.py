@@ -33,8 +33,7 @@ class _Library:
 
 
 def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
-    """Call `make`, which creates a session on this thread. Returns its result, and the session's kernels (none if
-    unknown)."""
+    """Call `make`, which creates a session on this thread. Returns its result, and the kernels (none if unknown)."""
     library = _library()
     if library is None:
         return make(), []
@@ -105,8 +104,7 @@ class Chain:
         return y
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """Allocate an output buffer for one row. Returns its address, and a function that returns a copy of its
-        contents."""
+        """Allocate an output buffer for one row. Returns its address, and a function that copies its contents."""
         y = np.empty((1, self._outputs), self._dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 

@@ -224,8 +224,7 @@ def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
 
 
 def check_second_derivatives(backend: TwiceDifferentiating, kan: Kan, x: Array) -> None:
-    """Raise GoldenError unless the backend's second derivatives at rows x match differences of its (already checked)
-    derivatives."""
+    """Raise GoldenError unless the backend's second derivatives at rows x match differences of its derivatives."""
     step = _steps(kan, x)
     inputs, outputs = len(kan.inputs), len(kan.outputs)
     second = np.frombuffer(backend.differentiate_twice(_bytes(x), len(x))[1], "<f8")

@@ -132,8 +132,7 @@ class CLibrary(Portable):
             raise DataError(f"{rows} rows of {self.inputs} float64 have {8 * rows * self.inputs} bytes, got {len(x)}.")
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """Allocate an output buffer for one row. Returns its address and a function that returns a copy of its
-        contents."""
+        """Allocate an output buffer for one row. Returns its address and a function that copies its contents."""
         y = np.empty((1, self.outputs), self.dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 
@@ -163,8 +162,7 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
 
 
 def _whole(data: bytes) -> bool:
-    """Whether a library is as long as its header says. The loader does not check, and a truncated one crashes the
-    process."""
+    """Whether a library is as long as its header says. The loader does not check, and a short one crashes."""
     if sys.platform != "linux":
         return bool(data)
     if len(data) < 64 or data[:4] != b"\x7fELF":

@@ -30,8 +30,7 @@ class NumpyModule(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
-    """Load the backend from verified files. Raises FormatError if they are not such a module. `threads` is left to
-    NumPy."""
+    """Load the backend from verified files. Raises FormatError if they are no such module. NumPy rules `threads`."""
     paths = [path for path in files if path.endswith(".py")]
     if len(paths) != 1:
         raise FormatError(f"A NumPy artifact has one Python file, got {len(paths)}.")

@@ -1,5 +1,4 @@
-"""The gRPC server. `server` wires the parts together; the logic of each call is a plain function that does not import
-grpc."""
+"""The gRPC server. `server` wires the parts together; a call's logic is a plain function that imports no grpc."""
 
 from importlib.util import find_spec
 

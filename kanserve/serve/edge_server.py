@@ -181,8 +181,7 @@ def _write(path: str, words: Mapping[str, str]) -> str:
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:
-    """Replace the @words@ of a text. Values are not expanded again, even if they contain @words@, such as class
-    names."""
+    """Replace the @words@ of a text, but not those in values, such as class names."""
     return re.sub(r"@(\w+)@", lambda found: words[found[1]], text)
 
 

@@ -1,5 +1,4 @@
-"""The transport-independent form of a call. A transport turns its wire format into a `Request`, and sends the
-answer."""
+"""The transport-independent form of a call: a transport turns its wire into a `Request`, and sends the answer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

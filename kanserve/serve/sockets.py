@@ -74,8 +74,7 @@ def bind_file(path: str) -> socket.socket:
 
 
 def check_file(path: str) -> None:
-    """Remove the socket file of a server that has ended. Raises ConflictError if a server still listens, or it is not a
-    socket."""
+    """Remove the socket file of an ended server. Raises ConflictError if one still listens, or it is no socket."""
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise InputError(f"The path of a socket file may have {LONGEST_SOCKET_PATH} bytes; {path!r:.80} has more.")
     try:

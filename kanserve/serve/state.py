@@ -99,8 +99,7 @@ class Control(Protocol):
     """Changes that reach every process of this server."""
 
     def load(self, name: str) -> None:
-        """Load a model as it is now in the repository, including newest versions. Raises NotFoundError or
-        ArtifactError."""
+        """Load a model as it is now in the repository, with newest versions. Raises NotFoundError or ArtifactError."""
 
     def unload(self, name: str) -> None:
         """Unload all versions of a model until it is loaded again. Raises NotFoundError."""

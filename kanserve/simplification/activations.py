@@ -21,8 +21,7 @@ FEWEST_ROWS = 200  # rows that are used even for larger layers, if there are as 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """The inputs (N, I) of each layer, the outputs (N, outputs), and the mean and standard deviation (O, I) of each
-    edge."""
+    """The inputs (N, I) of each layer, the outputs (N, outputs), and each edge's mean and deviation (O, I)."""
 
     values: tuple[Array, ...]
     answers: Array
@@ -48,8 +47,7 @@ def values(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 
 def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
-    """Compute the signals on rows x (N, inputs) with weights `shares` (N,). Means and deviations use only finite
-    rows."""
+    """Compute the signals on rows x (N, inputs) with weights `shares` (N,). Means and deviations need finite rows."""
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)

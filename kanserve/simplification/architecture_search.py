@@ -116,8 +116,7 @@ def _of_few(judge: Judge, seed: int) -> Judge:
 
 
 def _climb(data: Dataset, judge: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
-    """Try architectures from small to large. Returns the first that explains the data, or the smallest as good as the
-    best."""
+    """Try architectures from small to large. Returns the first that explains the data, or the smallest of the best."""
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):

@@ -57,13 +57,11 @@ class Rung:
 
     @property
     def negligible(self) -> bool:
-        """Whether the error is negligible."""
         return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR
 
     @property
     def explains(self) -> bool:
-        """Whether only the grid limits this network: its error is negligible, or small and still falling with finer
-        grids."""
+        """Whether only the grid limits this network: its error is negligible, or small and falling with finer grids."""
         return self.negligible or (self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling)
 
 
@@ -85,8 +83,7 @@ def parameters(shape: tuple[int, ...]) -> int:
 
 
 def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
-    """Train a shape from a few starts on the rows of `judge`, choosing the grid by the held-out rows. Returns the
-    best."""
+    """Train a shape from a few starts on the rows of `judge`, choosing the grid by held-out rows. Returns the best."""
     begin = normalise(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(
         np.clip(

@@ -235,8 +235,7 @@ def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -
 def _descend(
     names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
 ) -> tuple[Array, Array, Array, Mask]:
-    """Take a few Levenberg-Marquardt steps. Returns c, d, a, b (S, 4), losses (S,), damping, and which still
-    improve."""
+    """Take a few Levenberg-Marquardt steps. Returns c, d, a, b (S, 4), losses, damping, and which still improve."""
     free = np.array([[True, True, *_free(name)] for name in names])
     groups = [(name, slice(names.index(name), names.index(name) + names.count(name))) for name in dict.fromkeys(names)]
     with np.errstate(all="ignore"):
@@ -319,8 +318,7 @@ def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
 
 
 def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
-    """The function in terms of z, with redundant constants set to neutral values; None if |x| has no kink in the
-    range."""
+    """The function in terms of z, redundant constants made neutral; None if |x| has no kink in the range."""
     c, d, a_of_u, b_of_u = theta  # NumPy numbers, whose powers overflow to infinity
     if name == "abs" and abs(b_of_u) >= 0.98 * abs(a_of_u):
         return None

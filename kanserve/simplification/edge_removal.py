@@ -108,7 +108,6 @@ def _with_nodes(layer: Layer, keep: Mask) -> Layer:
 
 
 def with_inputs(layer: Layer, keep: Mask | list[int]) -> Layer:
-    """Restrict the layer to these inputs."""
     return replace(
         layer,
         knots=layer.knots[keep],

@@ -18,8 +18,7 @@ REFIT_STEPS = 20  # steps of the refit after all chains are merged
 
 
 def without_chains(kan: Kan, judge: Judge) -> Kan:
-    """Merge each pair of splines in a chain: the second becomes a straight line. Unchanged if `judge` does not accept
-    that."""
+    """Merge each pair of splines in a chain: the second becomes a line. Unchanged if `judge` does not accept that."""
     pairs = _pairs(kan)
     if not pairs:
         return kan

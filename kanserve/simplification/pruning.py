@@ -1,8 +1,8 @@
 """Pruning by greedy backward elimination: remove the least important, refit, keep what the held-out rows accept.
 
-Nodes are removed first, then inputs, then edges, those with the least share first (`signal_shares`). Large networks
-lose several at once; a rejected handful is halved until single removals are tried. Penalties on the size of edges were
-measured and are far worse: they shrink needed functions before they remove needless ones.
+Nodes are removed first, then edges, those with the least share first (`signal_shares`). Large networks lose several at
+once; a rejected handful is halved until single removals are tried. Penalties on the size of edges were measured and are
+far worse: they shrink needed functions before they remove needless ones.
 
 The tolerance is found from the data (`_allowance`). On the same grid, a smaller network has a larger error than a large
 one, even if it is the right one, because it has fewer splines; on a finer grid, which it can afford, its error is
@@ -236,7 +236,7 @@ def _search(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
     """Yield smaller and smaller states."""
     while True:
         edges_left = state.kan.edges
-        for candidates in (removal_order.nodes, removal_order.inputs, removal_order.edges):
+        for candidates in (removal_order.nodes, removal_order.edges):
             for smaller in _eliminate(run, state, candidates, accepted):
                 state = smaller
                 yield state

@@ -1,4 +1,4 @@
-"""Candidates for removal from a network: hidden nodes, inputs and edges, least share of the signal first."""
+"""Candidates for removal from a network: hidden nodes and edges, least share of the signal first."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,17 +27,6 @@ def nodes(kan: Kan, seen: Signals) -> list[Removal]:
         Removal(float(shares[depth][q]), f"node {q + 1} of layer {depth}", depth, q)
         for depth in range(1, len(kan.layers))
         for q in range(kan.layers[depth].inputs if kan.layers[depth].inputs > 1 else 0)
-    )
-
-
-def inputs(kan: Kan, seen: Signals) -> list[Removal]:
-    """Inputs with several edges. (An input with one edge is covered by that edge.)"""
-    shares = propagate_back(kan, seen.spreads).nodes[0]
-    edges = kan.layers[0].alive.sum(axis=0)
-    return _ascending(
-        Removal(float(shares[i]), f"input {variable.name}", 0, i)
-        for i, variable in enumerate(kan.inputs)
-        if edges[i] > 1
     )
 
 

@@ -35,8 +35,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Offer:
-    """A named function for an edge, possibly of inner functions, with its error in units of the outputs and its
-    rank."""
+    """A named function for an edge, possibly of inner functions, with its error in units of the outputs and rank."""
 
     place: EdgeIndex
     symbolic: Symbolic
@@ -87,8 +86,7 @@ def further_offers(
     floor: float,
     library: Sequence[str],
 ) -> tuple[Offer, ...]:
-    """All replacements for an edge, including the single functions `plain`, best first; `values` are the layers' inputs
-    (N, I)."""
+    """All replacements for an edge, with the functions `plain`, best first; `values` are the layers' inputs (N, I)."""
     place = role.place
     found = [] if role.traded else list(plain)
     if role.alone:

@@ -57,8 +57,7 @@ def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, A
 
 
 def _square_sensitivities(kan: Kan, values: list[Array], spread: Array, first: int) -> list[Array]:
-    """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` on (N, O); equal for all edges into a
-    subnode."""
+    """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` (N, O), equal for a subnode's edges."""
     rows = len(values[0])
     # (N, outputs, nodes): the derivatives of the outputs with respect to the nodes of the current layer.
     backward = np.broadcast_to(np.diag(kan.output_scale / spread), (rows, len(spread), len(spread)))

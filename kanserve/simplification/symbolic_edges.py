@@ -15,7 +15,6 @@ SYMBOLIC_EDGES_SPLINE_COMPLEXITY = 5.0  # complexity of a spline, in units of th
 
 
 def name_edges(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
-    """Replace these edges by named functions."""
     layers = []
     for depth, layer in enumerate(kan.layers):
         coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)

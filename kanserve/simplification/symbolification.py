@@ -273,8 +273,7 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
 
 
 def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
-    """The offers to try on the most certain edges. A straight line is always tried, since another edge may
-    compensate."""
+    """The offers to try on the most certain edges, always with a line, since another edge may compensate."""
     chosen: list[Offer] = []
     for place, count in zip(surest, OFFERS, strict=False):
         plain = [offer for offer in offered[place] if offer.plain]

@@ -198,8 +198,7 @@ def no_worse(losses: Array, best: Array) -> bool:
 
 
 def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """The training rows, and a held-out fifth that depends only on the seed. With fewer than ten rows both are all
-    rows."""
+    """The training rows, and a held-out fifth that depends only on the seed. Of fewer than ten rows all are both."""
     out, held = hold_out(data, HELD_OUT_SHARE, MOST_ROWS, seed)
     learn = training_rows(data, out, MOST_ROWS, seed)
     return learn, learn if held is None else held
@@ -311,8 +310,7 @@ def smooth(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
 
 
 def refit_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
-    """Refit to all rows, with the smoothing chosen on held-out rows; unchanged if the result leaves a function's
-    domain."""
+    """Refit to all rows, smoothed as held-out rows choose; unchanged if the result leaves a function's domain."""
     judge = judge_of(kan, data, "auto", seed)
     data = data.counted()
     goal = answers(kan, data.x) if kan.classes else data.y

@@ -26,8 +26,7 @@ def not_negative(value: Any) -> bool:
 
 
 def grid_sequence(grid: Any) -> Any:
-    """The sequence of grid sizes that ends with this number of intervals. Anything but an integer is returned
-    unchanged."""
+    """The sequence of grid sizes that ends with this number of intervals; all but an integer is left unchanged."""
     return (*(size for size in GRIDS if size < grid), int(grid)) if whole(grid, 1) else grid
 
 

@@ -158,8 +158,7 @@ def _add(layers: Sequence[Layer], shares: Sequence[Array], shared: bool) -> Laye
 
 
 def _combine(layers: Sequence[Layer], rows: Sequence[slice], shares: Sequence[Array], shared: bool) -> Layer:
-    """One layer with the edges of all layers, times `shares` (O,), in the given rows; edges at the same place are
-    added."""
+    """One layer with the edges of all layers, times `shares` (O,), in the given rows; edges at one place add up."""
     first, grids = layers[0], _on_one_grid(layers, shared)
     columns = [slice(0, first.inputs)] * len(layers) if shared else _places([layer.inputs for layer in layers])
     knots = grids[0].knots if shared else np.concatenate([grid.knots for grid in grids])

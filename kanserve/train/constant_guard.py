@@ -1,5 +1,4 @@
-"""Errors of a network row by row, compared with the best constant; and a network that is no worse than that
-constant."""
+"""Errors of a network row by row, beside the best constant; and a network that is no worse than that."""
 
 from dataclasses import replace
 
@@ -24,8 +23,7 @@ def scores(kan: Kan, x: Array) -> Array:
 
 
 def errors(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Array:
-    """The loss of each row (N,), infinite if it is not finite; by default the squared error relative to the output
-    scales."""
+    """The loss of each row (N,), infinite if not finite; by default the squared error relative to output scales."""
     with np.errstate(all="ignore"):
         return errors_of_outputs(kan, evaluate(kan, data.x), data, loss)
 
@@ -51,8 +49,7 @@ def errors_of_constant(kan: Kan, train: Dataset, judges: Dataset, loss: LossFunc
 
 
 def no_worse_than_a_constant(kan: Kan, data: Dataset, loss: LossFunction) -> Kan:
-    """The network, or a constant one if that has a lower loss. With squared loss, each output is replaced
-    separately."""
+    """The network, or a constant one if that has a lower loss. With squared loss, each output is judged alone."""
     if loss.name == "squared":
         return no_worse_than_the_mean(kan, data)
     if loss.name == "cross_entropy":
@@ -92,8 +89,7 @@ def scores_of_shares(data: Dataset) -> Array:
 
 
 def shrunk_to_the_shares(kan: Kan, data: Dataset, share: float) -> Kan:
-    """Shrink the scores of a classifier towards those of the class frequencies: `share` of the old scores, the rest
-    constant."""
+    """Shrink a classifier's scores towards those of the class frequencies: `share` of the old scores stays."""
     if share == 1:
         return kan
     rest = (1 - share) * scores_of_shares(data)

@@ -143,8 +143,7 @@ def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
 
 
 def choose_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
-    """The loss, with "auto" decided. Raises TrainingError or DataError if it does not suit the arguments or the
-    data."""
+    """The loss, with "auto" decided. Raises TrainingError or DataError if it does not suit arguments or data."""
     if not (is_number(quantile) and 0 < quantile < 1):
         raise TrainingError(f"quantile is a number between 0 and 1, got {quantile!r}.")
     if not (is_number(power) and 1 < power <= 2):
@@ -214,8 +213,7 @@ Monotonic = Mapping[str, int] | Sequence[int] | None
 
 
 def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
-    """The sign of each input, or () if none is monotonic. Raises TrainingError if the argument is not valid or cannot
-    be satisfied."""
+    """The sign of each input, or () if none is monotonic. Raises TrainingError if that is invalid or impossible."""
     if given is None:
         return ()
     names, signs = data.inputs, _signs(given, data.inputs)

@@ -113,8 +113,7 @@ Best = tuple[float, Callable[[], Kan]]
 
 @dataclass
 class Watch:
-    """Reports the progress of a fit to the callback `report` and, with `show`, as a picture in a notebook or a line in
-    a terminal."""
+    """Reports the progress of a fit to the callback `report` and, with `show`, as a picture or a line of text."""
 
     show: bool = False
     report: FitReport | None = None

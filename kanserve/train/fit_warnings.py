@@ -67,8 +67,7 @@ class TrainingWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A network fitted without the validation rows, and the data it was fitted to. `held` is None without validation
-    rows."""
+    """A network fitted without the validation rows, and the data it was fitted to. `held` is None if none are."""
 
     kan: Kan
     train: Dataset
@@ -206,8 +205,7 @@ def _misses_structure(fitted: Fitted) -> list[str]:
 
 
 def _times(train: Dataset) -> str:
-    """A sentence about inputs that are times in a small unit, whose periods no grid can resolve; "" if there are
-    none."""
+    """A sentence about inputs that are times in a small unit, whose periods no grid resolves; "" if none are."""
     names = [
         f"{name!r} is a time in {unit}"
         for name, column in zip(train.inputs, train.x.T, strict=True)

@@ -123,8 +123,7 @@ def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
 
 
 def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:
-    """Knots of input i over the range `wanted` (2,), and the refitted coefficients (O, intervals + k) of its
-    splines."""
+    """Knots of input i over the range `wanted` (2,), and its splines' refitted coefficients (O, intervals + k)."""
     old, order = layer.knots[i], layer.order
     low, high = span(old, order)
     start, end = float(wanted[0]), float(wanted[1])
@@ -171,8 +170,7 @@ def insert(layer: Layer, i: int, knots: Array) -> Array:
 
 
 def with_first_knots(kan: Kan, data: Dataset, intervals: int, seed: int) -> Kan:
-    """Set the first layer's grids of a normalised network for these samples. The coefficients are only placeholders, 1
-    or 0."""
+    """Set the first layer's grids of a normalised network for these samples. Coefficients are placeholders, 1 or 0."""
     first = kan.layers[0]
     rows = data.sample(FIRST_ROWS, seed)
     even = uniform_knots(-1, 1, intervals, first.order)

@@ -83,8 +83,7 @@ def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int)
 
 
 def _errors_on_held_out(features: Array, t: Array) -> Array:
-    """The squared errors on the first fifth of the rows of ridge regression fitted to the rest, at the best ridge
-    strength."""
+    """The squared errors on the first fifth of the rows of a ridge regression of the rest, at the best strength."""
     judged = len(t) // 5
     mean, middle = t[judged:].mean(axis=0), features[judged:].mean(axis=0)
     u, size, v = np.linalg.svd(features[judged:] - middle, full_matrices=False)

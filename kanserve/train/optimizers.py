@@ -59,20 +59,8 @@ def train(
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
     """Returns the trained network, and the one fitted without the held-out rows."""
-    method = _least_squares if settings.method == "lm" else _descent
-    return method(template, data, out, held, settings, watch, kept)
-
-
-def _least_squares(
-    template: Kan,
-    data: Dataset,
-    out: Places | None,
-    held: Dataset | None,
-    settings: Settings,
-    watch: Watch,
-    kept: Checkpoint,
-) -> tuple[Kan, Kan]:
-    """Like `train`, by Levenberg-Marquardt."""
+    if settings.method != "lm":
+        return _descent(template, data, out, held, settings, watch, kept)
     every = data.sample(MOST_ROWS, settings.seed)
     train = training_rows(data, out, MOST_ROWS, settings.seed)
     return schedule.run(template, every, Schedule(train, held, settings, watch, kept))

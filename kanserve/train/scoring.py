@@ -120,8 +120,7 @@ def cross_entropies(scores: Array, y: Array) -> Array:
 
 
 def _r2(error: float, variance: float, spread: float) -> float:
-    """R² of an output, from its squared error and the variance and range of its targets, all relative to the largest
-    target."""
+    """R² of an output, from its squared error and its targets' variance and range, relative to the largest target."""
     if spread > 1e-12 and variance > 0:
         return 1.0 - error / variance
     # A constant answer has no variance: 1 if it is predicted, else 0.

@@ -31,8 +31,7 @@ class Fit(Protocol):
 
 
 def fit_table(fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int) -> Kan:
-    """Fit a network to raw samples, and store the numbers for its categories in it. At most `most` rows are held
-    out."""
+    """Fit a network to raw samples, and store its categories' numbers in it. At most `most` rows are held out."""
     inputs = _choose(fit, data, validation, loss, most, seed)
     judges = in_numbers(validation, inputs) if isinstance(validation, Dataset) else validation
     kan = fit(in_numbers(data, inputs), judges, last=True)

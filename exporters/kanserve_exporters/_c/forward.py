@@ -72,8 +72,7 @@ def encode(kan: Kan, value: str) -> str:
 
 
 def flatten_derivatives(kan: Kan, array: str, order: int) -> list[str]:
-    """C statements that set the derivatives of this order in `array` to 0 for inputs that have no derivative:
-    categories and missing values."""
+    """Statements that set the derivatives of this order to 0 for categories and missing values, which have none."""
     if not encodes(kan):
         return []
     size = "*".join(["@N_OUT", *["@N_IN"] * order])

@@ -123,7 +123,6 @@ def _add(layer: Layer, way: _Way, first: bool) -> str:
 def _edges(
     layer: Layer, chunk: tuple[tuple[int, int, Symbolic], ...], way: _Way, first: bool, dialect: Dialect
 ) -> list[str]:
-    """Statements that add the symbolic edges of one function."""
     sums: dict[int, list[str]] = {}
     lines = []
     used = False
@@ -169,8 +168,7 @@ def slope_of(edge: Symbolic, variable: str, dialect: Dialect, order: int = 1) ->
 
 
 def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """The derivatives of nodes with respect to their subnodes: a table, a function for products, nothing for plain
-    sums."""
+    """The derivatives of nodes by their subnodes: a table, a function for products, nothing for plain sums."""
     if not is_shaped(layer):
         return []
     nodes = np.repeat(np.arange(layer.nodes), layer.arity)
@@ -227,8 +225,7 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
 
 
 def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect, fail: str) -> list[str]:
-    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`. `fail` is the call for
-    an error code."""
+    """Statements for the values v of all nodes, with the checks of `@predict`. `fail` is the call for an error code."""
     lines = values(kan, layers, [at("v", start) for start in starts[:-1]], dialect, fail)
     if is_affine(kan.output_shift, kan.output_scale):
         last = f"v[{starts[-2]} + i]"
@@ -283,7 +280,6 @@ def _steps(number: int, layer: Layer, way: _Way, here: str) -> list[_Step]:
 
 
 def raw_units(kan: Kan, array: str) -> list[str]:
-    """Statements that convert the derivatives to raw units."""
     text = f"{array}[i]"
     if is_affine(kan.input_shift, kan.input_scale) and (kan.input_scale != 1).any():
         text += "/@input_scale[i % @N_IN]"

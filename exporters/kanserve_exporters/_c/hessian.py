@@ -111,8 +111,7 @@ def _pairs(layer: Layer) -> list[tuple[int, int, int]]:
 
 
 def _crosses(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """The pairs, and the second derivatives of nodes with respect to them: a table, or a function for more than two
-    factors."""
+    """The pairs, and the second derivatives of nodes by them: a table, or a function for more than two factors."""
     pairs = _pairs(layer)
     if not pairs:
         return []

@@ -13,13 +13,11 @@ def fill(text: str, prefix: str) -> str:
 
 
 def select_called(helpers: Mapping[str, str], text: str) -> list[str]:
-    """The helpers that the text calls."""
     return [code for name, code in helpers.items() if f"@{name}(" in text]
 
 
 def where_plain(gradient: bool) -> str:
-    """The preprocessor condition for the plain form of the splines, which the gradient needs in addition to the fast
-    one."""
+    """The preprocessor condition for the plain form of the splines, which the gradient needs beside the fast one."""
     return "\n#if !defined @FAST || !defined @NO_GRADIENT" if gradient else "\n#ifndef @FAST"
 
 

@@ -281,8 +281,7 @@ def _groups(arity: tuple[int, ...]) -> list[range]:
 
 
 def _factors(layer: Layer) -> Array:
-    """The factors of the sums of edges into each subnode: its scale, times the node's scale for a node's first
-    subnode."""
+    """The factors of the sums into each subnode: its scale, times the node's scale for a node's first subnode."""
     factors = layer.subnode_scale.copy()
     factors[np.cumsum(layer.arity) - layer.arity] *= layer.node_scale
     return factors
@@ -334,8 +333,7 @@ def _scale(low: float, high: float) -> Scale:
 
 
 def _grid(layer: Layer, i: int, scale: Scale) -> tuple[Scale, int]:
-    """The range of codes, widened to whole intervals of the input's even grid if it has one, and the number of
-    intervals."""
+    """The range of codes, widened to whole intervals of the input's grid if it is even, and the number of intervals."""
     if not layer.spline_mask[:, i].any():
         return scale, FIRST_INTERVALS
     knots = layer.knots[i, layer.order : len(layer.knots[i]) - layer.order]

@@ -51,8 +51,7 @@ def _fill(variable: Variable, dialect: Dialect) -> str:
 
 
 def row_encoding(kan: Kan, dialect: Dialect) -> list[str]:
-    """Statements that encode the values x0, x1, .. of one row, Python floats; they return None where no number is
-    defined."""
+    """Statements that encode the values x0, x1, .. of one row; they return None where no number is defined."""
     lines = []
     for i, variable in enumerate(kan.inputs):
         x = f"x{i}"
@@ -128,8 +127,7 @@ def _layer(number: int, layer: Layer, part: Parts, chosen: Plan | None, dialect:
 
 
 def _spline(number: int, place: int, splines: Splines, chosen: Plan, dialect: Dialect) -> list[str]:
-    """Statements that add the splines of one input to the subnodes, by Horner's rule on the polynomials of its
-    piece."""
+    """Statements that add the splines of one input to the subnodes, by Horner's rule on the polynomials of a piece."""
     _, _, width, outputs = splines.coefficients.shape
     x = f"x{splines.inputs[place]}"
     names = [[f"c{r}_{j}" for j in range(outputs)] for r in range(width)]

@@ -210,8 +210,7 @@ def _part(body: Body, distance: str, order: int, r: int) -> str:
 
 
 def _fading(body: Body, distance: str, half: float) -> str:
-    """max(0, 1 - distance/half). HardSigmoid is used only in float: for double, runtimes lack it or round its
-    attributes."""
+    """max(0, 1 - distance/half). HardSigmoid only in float: for double, runtimes lack it or round its attributes."""
     if body.precision == "float":
         return body("HardSigmoid", distance, alpha=-1 / half, beta=1.0)
     near = distance if half == 1 else body("Mul", distance, body.number(1 / half))

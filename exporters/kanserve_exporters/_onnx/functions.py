@@ -45,7 +45,6 @@ _OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functi
 
 
 def apply(body: Body, name: str, x: str) -> str:
-    """Append the named function, applied to x, to a body."""
     if own := by_values(name):
         text = own.spelling("onnx", ExportError)
         try:

@@ -55,8 +55,7 @@ class Dialect:
 
 
 def decimals(values: Array, precision: Precision) -> list[str]:
-    """The shortest decimals that read back as these numbers, flattened. Raises ExportError if the type cannot represent
-    one."""
+    """The shortest decimals that read back as these numbers, flattened. Raises ExportError for one beyond the type."""
     flat = np.asarray(values, np.float64).ravel()
     with np.errstate(over="ignore"):
         held = flat if precision == "double" else flat.astype(np.float32)
@@ -99,7 +98,6 @@ def call(name: str, argument: str, dialect: Dialect) -> str:
 
 
 def helper(name: str, dialect: Dialect) -> str:
-    """The identifier of the helper for a named function."""
     words = re.sub(r"\W+", "_", re.sub("^1/", "per_", name).replace("^", "")).strip("_")
     # Short names, since a large formula has many calls.
     return dialect.prefix + ("f" if dialect.language == "c" else "f_") + words

@@ -65,7 +65,6 @@ def parts(layer: Layer, largest: float) -> Parts:
 
 
 def functions_of(layers: Sequence[Parts]) -> set[str]:
-    """The names of all functions that these layers call."""
     names = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     return names | {"silu" for part in layers if part.splines and part.splines.base == "silu"}
 

@@ -75,7 +75,6 @@ def numpy_module(names: Collection[str]) -> str:
 
 
 def _with_comment(lines: list[str], part: ast.stmt) -> str:
-    """The lines of a statement, and of the comment above it."""
     start = part.lineno - 1
     while lines[start - 1].startswith("#"):
         start -= 1

@@ -1,5 +1,4 @@
-"""The `kanserve export` command: write a network in several formats, each checked if it runs here, or its formula as a
-function."""
+"""The `kanserve export` command: a network in several formats, each checked if it runs here, or as a function."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

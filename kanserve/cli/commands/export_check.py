@@ -40,8 +40,7 @@ class Sample:
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """Mask (N,) of the rows whose outputs stay finite under rounding; elsewhere two correct evaluations may
-        differ."""
+        """Mask (N,) of the rows whose outputs stay finite under rounding; elsewhere correct evaluations may differ."""
         fine: NDArray[np.bool_] = np.isfinite(np.concatenate([self.y, self.allowed], axis=1)).all(axis=1)
         return fine
 

@@ -1,5 +1,4 @@
-"""The `kanserve formula` command: the formula of a network, or of a published or served model; or a search for one in a
-table."""
+"""The `kanserve formula` command: the formula of a network or a served model, or a search for one in a table."""
 
 import json
 import math

@@ -1,5 +1,4 @@
-"""The `kanserve score` command: evaluate a network on held-out samples, or write a model's predictions for a file of
-any size."""
+"""The `kanserve score` command: a network's scores on held-out samples, or predictions for a file of any size."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

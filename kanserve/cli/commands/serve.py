@@ -113,7 +113,6 @@ def _toml(value: Any) -> str:
 
 
 def _print(text: str) -> int:
-    """Print a text. Returns the exit code."""
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does

@@ -1,5 +1,4 @@
-"""The `kanserve session` command: edit a network step by step. The file stores the steps; each command replays and
-rewrites it."""
+"""The `kanserve session` command: edit a network. The file stores the steps; each command replays and rewrites it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -275,8 +275,7 @@ class Algebra:
         return self.single(_real(abs(coefficient) ** exponent), taken)
 
     def _positive_base(self, number: int, e: float, exponent: float) -> int | None:
-        """The atom whose power e·exponent is the absolute value of (atom^e)^exponent; None if atom^e may change
-        sign."""
+        """The atom whose power e·exponent is the size of (atom^e)^exponent; None if atom^e may change sign."""
         atom = self.atoms[number]
         if atom.sign > 0 or atom.exponential:
             return number
@@ -320,8 +319,7 @@ class Algebra:
         return result
 
     def _sum_power(self, number: int, exponent: float) -> tuple[Polynomial, int, float]:
-        """A power of an atom as a sum, how many times it occurs as a factor (0: not at all), and the remaining
-        exponent."""
+        """A power of an atom as a sum, how many times it is a factor (0: not at all), and the remaining exponent."""
         atom = self.atoms[number]
         if exponent < 1 or not exponent.is_integer():
             return {}, 0, exponent

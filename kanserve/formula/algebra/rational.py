@@ -131,8 +131,7 @@ def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) ->
 
 
 def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v) as one function; a and b differ at most in
-    sign."""
+    """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v) as one function; a and b may differ in sign."""
     left, right = _waves(algebra, p), _waves(algebra, q)
     if not left or not right or len(left) != 2 or len(right) != 2:
         pass

@@ -108,15 +108,13 @@ def _propose_named(place: int, value: float, error: float) -> Iterator[_Choice]:
 
 
 def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
-    """The simple numbers near an estimate with this standard error, each with its probability of being the true
-    value."""
+    """The simple numbers near an estimate with this standard error, each with its probability of being true."""
     for number, _, share in _weigh(value, error):
         yield number, share
 
 
 def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
-    """The simple numbers near an estimate, their weights, and these normalised together with the weight of "no simple
-    number"."""
+    """The simple numbers near an estimate, their weights, and these normalised beside that of "no simple number"."""
     given = math.log2(abs(value) / error)
     numbers = [_add_rarity(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]

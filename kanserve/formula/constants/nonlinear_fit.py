@@ -123,8 +123,7 @@ class FitData:
     roots: Array | None = None
 
     def weight_rows(self, values: Array) -> Array:
-        """Multiply values (N, ...) by the square roots of the weights; ordinary least squares then gives weighted least
-        squares."""
+        """Multiply values (N, ...) by the square roots of the weights, so that least squares becomes weighted."""
         return values if self.roots is None else (values.T * self.roots).T
 
 
@@ -213,8 +212,7 @@ class Fitted:
 
 
 def all_fitted(tree: Sequence[Sequence[Any]], data: FitData, settled: frozenset[int] = frozenset()) -> Fitted:
-    """Fit the constants, except those at the places `settled`, which stay. Returns the fitted tree, these places and
-    the error."""
+    """Fit the constants, except those at the places `settled`. Returns the tree, these places and the error."""
     constants = Constants(tree, settled)
     fit = fit_constants(constants, data)
     return Fitted(constants.with_values(fit.values), settled, fit.error)

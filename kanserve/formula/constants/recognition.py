@@ -85,8 +85,7 @@ def noisy_form(
     over: Callable[[], bool] = lambda: False,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """Simplify a formula that was fitted to noisy y, replacing constants by recognised ones (such as pi or 1/2) where
-    the data agree."""
+    """Simplify a formula fitted to noisy y, replacing constants by recognised ones (pi or 1/2) where the data agree."""
     return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights, noisy=True)
 
 
@@ -100,8 +99,7 @@ def _form(
     *,
     noisy: bool,
 ) -> Tree:
-    """Recognise constants and simplify in turn: a recognised number enables more identities, as sin(u + pi/2) =
-    cos(u)."""
+    """Recognise constants and simplify in turn: a recognised number enables identities, as sin(u + pi/2) = cos(u)."""
     found = refit(tree, x, y, weights=weights)
     found = found if over() else simplify_tree(found, x)
     for _ in range(MOST_ROUNDS):

@@ -38,8 +38,7 @@ LEAST_SLOPE = 0.1  # least mean derivative of the influence of a residual, by wh
 
 @dataclass(frozen=True)
 class Noise:
-    """The distribution of residuals for a loss: its scale, and the degrees of freedom of a t (infinite for other
-    losses)."""
+    """The distribution of residuals for a loss: its scale, and the degrees of freedom of a t (else infinite)."""
 
     loss: FitLoss
     scale: float
@@ -102,8 +101,7 @@ def robust_refit(
 
 
 def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
-    """The distribution of (weighted) residuals (N,) for a loss, from a sample if they are many; `large` is the size of
-    the outputs."""
+    """The distribution of (weighted) residuals (N,) for a loss, from a sample of many; `large`: the outputs' size."""
     residuals = residuals[:: -(-len(residuals) // MOST_ROWS)]
     least = LEAST_SCALE * max(large, float(np.abs(residuals).max())) or 1.0
     if loss == "squared":

@@ -125,8 +125,7 @@ def list_candidates(candidates: object) -> tuple[Candidate, ...]:
 
 
 def agrees(formula: Formula, x: Array, y: Array) -> bool:
-    """Whether a formula equals y (N,) at rows x (N, inputs) on all rows where both are finite; False if there are
-    none."""
+    """Whether a formula equals y (N,) at rows x (N, inputs) wherever both are finite; False if they nowhere are."""
     if any(step[0] == "var" and step[1] >= x.shape[1] for step in formula.tree):
         return False
     with np.errstate(all="ignore"):

@@ -114,8 +114,7 @@ def expect(kan: Kan) -> Expected:
 
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
-    """Mask of the rows on which all values are finite and far from overflow, where the order of factors would
-    matter."""
+    """Mask of the rows on which all values are finite and far from overflow, where the order of factors matters."""
     fine: NDArray[np.bool_] = np.all([(np.abs(value) < OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 

@@ -79,8 +79,7 @@ def text_name(name: str) -> str:
 
 
 def latex_name(name: str) -> str:
-    """LaTeX for a name: a letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped
-    text."""
+    """LaTeX for a name: a letter, Greek letter or word, with trailing digits as index; all else as escaped text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
     if parts is None or len(name) > LONGEST:
         return latex_text(name)

@@ -12,8 +12,7 @@ _ROOTS = {"sqrt": 0.5, "1/sqrt": -0.5}
 
 
 def with_half_powers(tree: Tree) -> Tree:
-    """Replace half-integer powers beyond 1 by a step ("pow", base, 1.5) and similar, which only printing
-    understands."""
+    """Replace half-integer powers beyond 1 by a step such as ("pow", base, 1.5), which only printing understands."""
     steps: list[Step] = []
     moved: dict[int, int] = {}
 
@@ -46,8 +45,7 @@ def _as_power(tree: Tree, step: Step) -> Step:
 
 
 def _merge(tree: Tree, factors: Step) -> list[int | Step]:
-    """Merge a root and an integer power of the same base in a product into one step, if both are above or both
-    below."""
+    """Merge a root and an integer power of the same base in a product, if both are above or both below."""
     result: list[int | Step] = list(factors)
     for n, factor in enumerate(factors):
         match tree[factor]:

@@ -47,8 +47,7 @@ Mistake = Callable[[int, str], InputError]  # from a position in the formula and
 
 
 def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
-    """Convert an expression to a form, with these values for its names. Raises InputError if a constant is not
-    finite."""
+    """Convert an expression to a form, with these values for names. Raises InputError if a constant is not finite."""
     operands: list[Form] = []
     for part in parts(expression):
         operands.append(form_of_expression(steps, part, values, mistake))

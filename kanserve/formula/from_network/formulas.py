@@ -123,8 +123,7 @@ def _compute(kan: Kan, limit: int, strict: bool, named: bool) -> FormulaList:
 
 
 def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Tree:
-    """Round the constants to the digits of the text: few if the training range is known, at least six if it is a
-    guess."""
+    """Round the constants to the digits of the text: few if the training range is known, at least six if not."""
     if not unfold(tree, limit).whole:
         return round_constants(tree, NOTATIONS_DIGITS)  # its text is shortened, and cannot be evaluated
     columns = [int(step[1]) for step in tree if step[0] == "var"]
@@ -258,8 +257,7 @@ def _show(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, 
 
 
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
-    """The expression as code, or "" if it is too long or too deeply nested: code cannot be shortened without being
-    wrong."""
+    """The expression as code, or "" if it is too long or too deep: shortened code would be wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
     return text if text is not None and _depth(text) <= DEEPEST else ""
 

@@ -173,8 +173,7 @@ class _Target:
         return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self._tree))
 
     def sensitivity(self, fewest: int) -> Sensitivity:
-        """How much each constant affects the output: the derivative on each row, divided by the error allowed on that
-        row."""
+        """The effect of each constant on the output: the derivative on each row, divided by the error allowed there."""
         slopes = slopes_of(self._tree, self._x, self._places) / self._allow(self._y)[:, None]
         return Sensitivity(self._values, slopes, fewest)
 

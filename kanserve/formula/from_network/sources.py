@@ -131,8 +131,7 @@ def law(
 
 
 def _lower(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """The steps of all formulas, and the position of each result. Raises FormulaError if there are too many to
-    compile."""
+    """The steps of all formulas, and the position of each result. Raises FormulaError if they are too many."""
     if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
         raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
     steps, roots = lower_trees([formula.tree for formula in found])

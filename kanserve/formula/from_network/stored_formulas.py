@@ -46,7 +46,6 @@ def _reach(kan: Kan) -> list[Reached]:
 
 
 def _depends_on_spline(kan: Kan) -> list[bool]:
-    """Whether each output depends on a spline."""
     found = np.zeros(len(kan.outputs), np.bool_)
     for layer, after in zip(kan.layers, _reach(kan)[1:], strict=True):
         splines = (layer.coefficients != 0).any(axis=(1, 2))

@@ -179,8 +179,7 @@ class Language(Dialect):
         return self.decimal(value)
 
     def decimal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number ≥ 0. Raises FormulaError if the type cannot represent
-        it."""
+        """The shortest decimal that reads back as this number ≥ 0. Raises FormulaError for one beyond the type."""
         if self.single and self.only_double:
             raise FormulaError(f"{self.only_double}'s numbers are doubles. Use numpy for the precision float.")
         with np.errstate(over="ignore"):

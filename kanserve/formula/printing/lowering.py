@@ -113,8 +113,7 @@ class Lowering:
 
 
 def lower_trees(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """The steps, and the position of each tree's value. Raises FormulaError for splines, and constants that are not
-    finite."""
+    """The steps, and the position of each tree's value. Raises FormulaError for splines and infinite constants."""
     lowering = Lowering()
     roots = tuple(lowering.tree(tree) for tree in trees)
     return tuple(lowering.steps), roots

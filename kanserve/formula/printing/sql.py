@@ -54,7 +54,6 @@ class Sql(Language):
         return '"' + name.replace('"', '""') + '"'
 
     def literal(self, text: str) -> str:
-        """A string literal."""
         return "'" + text.replace("'", "''") + "'"
 
     def number(self, value: float) -> str:

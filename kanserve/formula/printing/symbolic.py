@@ -111,8 +111,7 @@ def as_sympy(sympy: Any, expression: Expr, argument: Any) -> Any:
 
 
 def _own_call(sympy: Any, own: OwnFunction, argument: Any) -> Any:
-    """A function that a user registered by its values, in its sympy form if one was given, else as an undefined
-    function."""
+    """A function that a user registered by its values, in its sympy form if given, else as an undefined function."""
     if own.sympy is None:
         return sympy.Function(own.name)(argument)
     if not isinstance(own.sympy, str):

@@ -115,7 +115,6 @@ class Dialect(ABC):
         return self.fill(self.spellings["pow"].replace("#", self.print_number(exponent)), base)
 
     def print_number(self, value: float) -> str:
-        """Print a number of either sign."""
         return f"-{self.number(-value)}" if value < 0 else self.number(value)
 
     def bracket(self, text: str) -> str:
@@ -178,8 +177,7 @@ def in_descending_powers(tree: Tree) -> Tree:
 
 
 def _power_of_input(tree: Tree, position: int) -> tuple[int | None, int | None]:
-    """(column, exponent) for a number times a power of an input; (None, 0) for a number, (None, None) for anything
-    else."""
+    """(column, exponent) for a number times a power of an input; (None, 0) for a number, (None, None) for all else."""
     match tree[position]:
         case ("const", _):
             return None, 0
@@ -317,8 +315,7 @@ def _apart(printed: Printed) -> list[Printed]:
 
 
 def _factor(printed: Printed, dialect: Dialect, *, first: bool) -> Printed:
-    """A factor without its sign, in brackets if it is a product that starts with a digit and is not the first
-    factor."""
+    """A factor without its sign, in brackets if it is a product that begins with a digit and comes later."""
     if not first and printed.precedence == Precedence.PRODUCT and printed.text[0].isdigit():
         return Printed(dialect.bracket(printed.text))
     return Printed(printed.text, printed.precedence)

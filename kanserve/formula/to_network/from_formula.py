@@ -1,5 +1,4 @@
-"""`from_formula` and `kan_of`: convert a known formula to a network of named edges, to export, serve or train
-further."""
+"""`from_formula` and `kan_of`: a known formula as a network of named edges, to export, serve or train further."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -25,7 +25,6 @@ MAX_PARTS = 10_000  # of an expression: as many as the longest text
 
 
 def is_sympy(value: object) -> bool:
-    """Whether a value is a sympy expression."""
     names = ((str(base.__module__).partition(".")[0], base.__name__) for base in type(value).__mro__)
     return ("sympy", "Expr") in names
 

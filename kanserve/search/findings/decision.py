@@ -51,8 +51,7 @@ APPROXIMATED_ROWS = 5000  # samples on which a formula is compared with approxim
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The formula that describes the samples best, the rivals that describe them as well, and the lead over the next in
-    nats."""
+    """The formula that describes the samples best, those that do as well, and the lead over the next in nats."""
 
     best: ScoredFormula
     rivals: tuple[ScoredFormula, ...]

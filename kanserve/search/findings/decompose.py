@@ -288,8 +288,7 @@ def _affine_forms(problem: SearchProblem, search: Search, forms: Iterable[Affine
 def _join(
     found: FittedNetwork, join: Callable[[Node], Node], problem: SearchProblem, search: Search, steps: int | None = None
 ) -> FittedNetwork:
-    """Build the law from the law of a part, or from the most informative of the part's rivals. It is `sure` if the part
-    is."""
+    """The law from that of a part, or from the most informative of its rivals. It is `sure` if the part is."""
     laws = [search.judge(join(found.tree), problem, steps)]
     laws += [search.judge(join(tree), problem, steps=0) for tree in found.rivals]  # fitted again at the end
     settled = [law for law in laws if settles(law, problem)]
@@ -364,8 +363,7 @@ def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> F
 
 
 def _choose_signs(values: Array, y: Array, which: Sequence[int]) -> list[float]:
-    """The exponent for each column of values (N, k): -1 for columns in `which` where a cubic in 1/z fits y better, else
-    1."""
+    """The exponent for each column of values (N, k): -1 where, in `which`, a cubic in 1/z fits y better; else 1."""
     signs = [1.0] * values.shape[1]
     least = far_from_polynomial(values, y, 3)
     for k in which:
@@ -430,8 +428,7 @@ def _solve_separately(problem: SearchProblem, search: Search, separation: Separa
 
 
 def _solve_merged(problem: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
-    """Replace the inputs of a merge by one variable z. If z is not linear in a known form, its own formula is found
-    first."""
+    """Replace the inputs of a merge by one variable z. If z is not of a known form, its own formula comes first."""
     i, *others = merge.inputs
     exact = problem.exact
     if merge.kind == "general" or merge.beta is None:

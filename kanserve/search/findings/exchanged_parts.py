@@ -99,8 +99,7 @@ def _may_be_another(part: Tree) -> bool:
 def _exchange_part(
     law: ScoredFormula, part: Part, finisher: Finisher, known: Sequence[ScoredFormula]
 ) -> Iterator[ScoredFormula]:
-    """The laws in which this part is replaced by another form, for the forms that fit best and are not refuted by the
-    samples."""
+    """The laws with this part replaced by other forms, those that fit best and that the samples do not refute."""
     few, limit = finisher.few, SAME_FIT * law.error
     values = [evaluate_tree(candidate.formula.tree, {}, few.x) for candidate in (law, *known)]
     for form in _forms(law.formula.tree, part, finisher):
@@ -120,8 +119,7 @@ def _exchange_part(
 
 
 def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
-    """The forms of one input that describe a part best, and those that fit as well, as trees over that input, best
-    first."""
+    """The forms of one input that describe a part best, and those as good, as trees over that input, best first."""
     few = finisher.few
     values = evaluate_tree(part.tree(tree), {}, few.x)
     slope = _slope(tree, part, few.x)
@@ -168,15 +166,13 @@ def _slope(tree: Tree, part: Part, x: Array) -> Array:
 
 
 def _replace_part(tree: Tree, part: Part, form: Tree) -> Tree:
-    """The law with this part replaced by another form."""
     number = {n: part.place + n for n in range(len(form))}
     new = _splice(tree, part, [renumber(step, number) for step in form])
     return with_step(new, len(new) - 1, new[-1])
 
 
 def _splice(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
-    """Replace the part: insert `steps` before the sum or product that contains it, which then uses the last of these
-    steps."""
+    """Replace the part: insert `steps` before the sum or product with it, which then uses the last of these steps."""
     by = len(steps)
     number = {n: n if n < part.place else n + by for n in range(len(tree))}
     operation, *operands = tree[part.place]

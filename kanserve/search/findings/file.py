@@ -42,8 +42,7 @@ class StoredFindings:
 
 
 def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None:
-    """Write the file atomically. Raises NotFoundError if the folder is missing, ConflictError if the path is a
-    folder."""
+    """Write the file atomically. Raises NotFoundError if the folder is missing, ConflictError if it is a folder."""
     write_atomically(check_path(path), _bytes_of(stored))
 
 

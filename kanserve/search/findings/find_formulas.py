@@ -255,8 +255,7 @@ class _Plan:
         return time.perf_counter() > self.began + self.seconds
 
     def _more(self, few: Dataset) -> Dataset | None:
-        """Further samples on which a law that would end the search is tested again, or None if there are no more than
-        in `few`."""
+        """Further samples on which a law that would end the search is tested again; None if no more than in `few`."""
         more = self.learn.sample(MORE_ROWS, self.seed + 1)
         return more if len(more) > len(few) else None
 

@@ -1,5 +1,4 @@
-"""The HTML page of findings for notebooks: the recommended formula, a picture of the front, and a table of all
-formulas."""
+"""The HTML page of findings for notebooks: the best formula, a picture of the front, and a table of all."""
 
 from typing import TYPE_CHECKING
 

@@ -46,8 +46,7 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
 
 
 def _with_decision(found: Findings, decided: Decision | None) -> Findings:
-    """Add the rivals and the margin of `decided` to the findings, if the residuals of the best formula are only
-    noise."""
+    """Add the rivals and the margin of `decided` to the findings, if the best formula leaves only noise."""
     best = found.best
     if decided is None or best.exact or best.refuted:
         return found
@@ -85,8 +84,7 @@ def front(
 
 
 def _shorten(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """Keep at most MOST_LISTED formulas: drop those that improve least on their predecessor, unless that opens a
-    gap."""
+    """Keep at most MOST_LISTED formulas: drop those that improve least on the one before, unless that opens a gap."""
     kept = list(listed)
     while len(kept) > MOST_LISTED:
         gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]

@@ -147,8 +147,7 @@ class Finisher:
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
-        """Refit the constants on all rows; numbers that were recognised on few rows may no longer be supported
-        there."""
+        """Refit the constants on all rows; numbers recognised on few rows may no longer be supported there."""
         if self.over():
             return tree
         many = self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)

@@ -44,8 +44,7 @@ class Prepared:
         return self.x * np.array(self.scales), self.y * self.scale
 
     def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
-        """Convert a tree over these columns of the scaled `x` to one over the user's inputs, in the units of the user's
-        output."""
+        """Convert a tree over these columns of the scaled `x` to one over the user's inputs, in the user's units."""
 
         def change(curve: Curve) -> Curve:
             if not isinstance(curve.of, int):

@@ -418,8 +418,7 @@ def check_selection(selection: str) -> None:
 
 
 def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
-    """The simplest formula whose validation error is within BEST_ERROR_RATIO of the least, and which explains as much
-    as the best."""
+    """The simplest formula with an error within BEST_ERROR_RATIO of the least, that explains as much as the best."""
     least = min(candidate.validation for candidate in listed)
     limit = BEST_ERROR_RATIO * least
     errors = {candidate: overall_error(candidate) for candidate in listed}

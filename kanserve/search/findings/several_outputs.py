@@ -200,8 +200,7 @@ def by_output(
     seconds: float | None,
     max_fits: int | None,
 ) -> FindingsByOutput:
-    """Run `search` (with the arguments of `find_formulas`) for each output, with equal shares of the fits and of the
-    remaining time."""
+    """Run `search` (with the arguments of `find_formulas`) for each output, with equal shares of fits and time left."""
     began = time.perf_counter()
     if not (start is None or isinstance(start, Mapping)) or {*(start or ())} - {*rows.outputs}:
         names = ", ".join(rows.outputs)

@@ -177,8 +177,7 @@ def _numbers(tree: Tree, product: Step) -> bool:
 
 
 def _without_one(tree: Tree) -> Iterator[tuple[Tree, bool]]:
-    """The trees that lack one term, one factor, one function or one power, each with whether it is still in simplest
-    form."""
+    """The trees without one term, factor, function or power, each with whether it is still in simplest form."""
     for place, step in enumerate(tree):
         operands = references(step)
         if step[0] in ("add", "mul"):

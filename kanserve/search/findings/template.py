@@ -45,8 +45,7 @@ _INVERSES: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A formula with unknown functions. `unknowns` maps the text of each one, such as f(a, b), to the columns of its
-    inputs."""
+    """A formula with unknown functions. `unknowns` maps the text of each, such as f(a, b), to its inputs' columns."""
 
     text: str
     tree: Tree

@@ -48,8 +48,7 @@ def starting_trees(start: Any, inputs: Sequence[str]) -> list[Tree]:
 
 @dataclass(frozen=True, eq=False)
 class StartingFormulas:
-    """The formulas that a search starts from, fitted to its rows, and the one that makes a search unnecessary, if
-    any."""
+    """The formulas that a search starts from, fitted to its rows, and the one that makes a search needless, if any."""
 
     formulas: tuple[ScoredFormula, ...]
     settled: ScoredFormula | None

@@ -103,8 +103,7 @@ class _Plan:
     search: Search
 
     def name_level(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
-        """Name the curves of the shapes that fit well: certain shapes at once, the others afterwards, most promising
-        first."""
+        """Name the curves of the shapes that fit well: certain shapes at once, the others afterwards, best first."""
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
             if shape.names is not None:
@@ -187,8 +186,7 @@ class _Fitted:
 def _promising(
     fit: Callable[[], _Fitted | None], link: Link, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
 ) -> tuple[_Fitted | None, _Promising | None]:
-    """Run a fit, and describe its shape if it may be right. A certain shape of one curve and one input is named at
-    once."""
+    """Run a fit, and describe its shape if it may be right. A certain shape of one input is named at once."""
     fitted = fit()
     if fitted is None or fitted.chosen is None:
         return fitted, None
@@ -253,7 +251,6 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
 
 
 def apply_inverse_link(node: Node, link: Link) -> Node:
-    """Wrap a tree in the inverse of a link."""
     if link.name == "identity":
         return node
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))

@@ -31,8 +31,7 @@ POWER_OF_SPLINE_SNAP = (2e-2, 5e-3)
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank (lower is
-    better)."""
+    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank (least is best)."""
 
     curve: Curve
     error: float

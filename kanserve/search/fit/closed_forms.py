@@ -66,7 +66,7 @@ def powers_times_exponential(problem: SearchProblem, search: Search) -> FittedNe
         return None
     inputs = range(problem.inputs)
     exponent = compose.linear([i for i in inputs if found.rates[i]], [rate for rate in found.rates if rate])
-    exponential = Sum((Curve(exponent, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    exponential = _apply_function(exponent, "exp")
     factors = [exponential] if not any(found.powers) else [compose.monomial(inputs, found.powers), exponential]
     return search.judge(compose.scale(compose.product(factors), found.scale), problem)
 
@@ -115,19 +115,15 @@ def root_of_quadratic(problem: SearchProblem, search: Search) -> FittedNetwork |
         terms.append(_of_polynomial(found.level))
     node: Node = compose.total(terms)
     if any(map(any, found.divisor.powers)):
-        node = compose.product([node, _inverse(_of_polynomial(found.divisor))])
+        node = compose.product([node, _apply_function(_of_polynomial(found.divisor), "1/x")])
     for i, name in enumerate(found.functions):
         if name != "identity":
             node = compose.substitute(node, i, compose.inner(i, name))
     return search.judge(node, problem) if _allows_terms([node], search) else None
 
 
-def _inverse(node: Node) -> Sum:
-    return Sum((Curve(node, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
-
-
 def _of_quotient(found: Rational) -> Node:
-    return compose.product([_of_polynomial(found.numerator), _inverse(_of_polynomial(found.denominator))])
+    return compose.product([_of_polynomial(found.numerator), _apply_function(_of_polynomial(found.denominator), "1/x")])
 
 
 def sum_of_terms(problem: SearchProblem, search: Search) -> FittedNetwork | None:
@@ -169,7 +165,7 @@ def piecewise(problem: SearchProblem, search: Search) -> FittedNetwork | None:
         return None
     terms = [_powers(found.polynomial)]
     for one_break in found.breaks:
-        jump = Sum((Curve(0, Symbolic(one_break.function, 1.0, -one_break.at, 1.0, 0.0), without_constant=True),))
+        jump = _apply_function(0, one_break.function, b=-one_break.at)
         if len(one_break.factor) == 1:
             terms.append(compose.scale(jump, one_break.factor[0]))
         else:
@@ -188,12 +184,12 @@ def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | Non
     if found is None:
         return None
     scale, (exponent,) = found
-    size = Sum((Curve(0, Symbolic("abs", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    size = _apply_function(0, "abs")
     factors: list[Node] = [*compose.power(size, exponent)]
     signs = (np.sign(problem.y) * np.sign(x))[x != 0]
     odd = bool((signs == signs[0]).all())
     if odd:
-        factors.append(Sum((Curve(0, Symbolic("sign", 1.0, 0.0, 1.0, 0.0), without_constant=True),)))
+        factors.append(_apply_function(0, "sign"))
     if not factors:
         return None
     turned = scale * float(signs[0] if odd else np.sign(problem.y.sum()))
@@ -201,8 +197,7 @@ def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as exp(P) or exp(±exp(P)), where P is a polynomial in the inputs and their logarithms: x^y,
-    exp(-(t/l)^k)."""
+    """The law as exp(P) or exp(±exp(P)), with a polynomial P of the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
     if not ((problem.x > 0).all() and {"exp", "log"} <= {*search.library}) or (problem.y == 0).any():
         return None
     budget.count_fit()
@@ -240,7 +235,7 @@ def _exponential(found: Polynomial, sign: float) -> Node:
     factor = compose.monomial(range(inputs), exponents, scale)
     if not rest:
         return factor
-    exponential = Sum((Curve(compose.total(rest), Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    exponential = _apply_function(compose.total(rest), "exp")
     return compose.product([factor, exponential]) if any(exponents) else compose.scale(exponential, scale)
 
 
@@ -288,7 +283,6 @@ def _try_link(problem: SearchProblem, search: Search, *, link: Link) -> FittedNe
 
 
 def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
-    """The closed forms that equal the linked outputs."""
     values = link.forward(problem.y)
     found = sparse_polynomial(problem.x, values, LINKED_DEGREE)
     if found is not None:
@@ -359,12 +353,7 @@ def _term_to_tree(coefficient: float, term: Scaled) -> Node:
     curve = Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0))
     if not term.rate:
         return Sum((curve,))
-    return compose.product(
-        [
-            Sum((replace(curve, without_constant=True),)),
-            Sum((Curve(term.i, Symbolic("exp", term.rate, 0.0, 1.0, 0.0), without_constant=True),)),
-        ]
-    )
+    return compose.product([Sum((replace(curve, without_constant=True),)), _apply_function(term.i, "exp", term.rate)])
 
 
 def _allows_terms(terms: Iterable[Node], search: Search) -> bool:

@@ -101,8 +101,7 @@ def _divide(numerator: Polynomial, denominator: Polynomial) -> Node:
 
 
 def _of_polynomial(polynomial: Polynomial) -> Node | None:
-    """Build the sum of the terms. The constant is moved into a term where the fit can adjust it; None if there is only
-    a constant."""
+    """The sum of the terms, the constant in a term where the fit can adjust it; None if there is only a constant."""
     terms = list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     constant = sum(coefficient for powers, coefficient in terms if not any(powers))
     nodes = [

@@ -143,8 +143,7 @@ class Part:
 
 
 def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> Part | None:
-    """The form or polynomial that, plus a constant, best describes y (N,) at x (N,); None if a constant alone is
-    best."""
+    """The form or polynomial that, plus a constant, best describes y (N,) at x (N,); None if that is a constant."""
     spread = deviation(y, weights) or 1.0
     found: list[Part] = []
     described = [form for form in forms_of(x, y, weights, forms) if form.fit.constant is not None]
@@ -161,8 +160,7 @@ def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) ->
 
 
 def _polynomial_part(x: Array, y: Array, weights: Array | None, near: tuple[Form, ...]) -> list[Part]:
-    """The polynomial that, plus a constant, best describes y (N,) at x (N,), in a list; empty if it is only a
-    constant."""
+    """The polynomial that, plus a constant, best describes y (N,) at x (N,), in a list; empty if it is constant."""
     polynomial = noisy_polynomial(x[:, None], y, weights)
     terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     sloped = [(power, coefficient) for (power,), coefficient in terms if power]

@@ -18,8 +18,7 @@ MOST_VALUES = 12  # most distinct values of an input that a formula could memori
 
 
 def few_values(x: Array) -> dict[int, int]:
-    """Inputs of x (N, d) with few distinct values, mapped to their number. Fewer than FEWEST_VALUES cannot be
-    tested."""
+    """Inputs of x (N, d) with few distinct values, with their number. Fewer than FEWEST_VALUES cannot be tested."""
     counts = {i: len(np.unique(column)) for i, column in enumerate(x.T)}
     return {i: count for i, count in counts.items() if FEWEST_VALUES <= count <= MOST_VALUES}
 

@@ -265,7 +265,6 @@ def _by_heart(found: FittedNetwork, problem: SearchProblem) -> bool:
 
 
 def noise_alone(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> bool:
-    """Whether the residuals of a network are only noise."""
     with np.errstate(all="ignore"):
         residuals = y - evaluate(found.net.kan, x)[:, 0]
     spread = deviation(y, weights) or 1.0

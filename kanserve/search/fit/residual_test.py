@@ -42,8 +42,7 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
 
 def is_scattered(x: Array, y: Array) -> bool:
-    """Whether outputs y (N,) at x (N,) scatter about a curve. Exact values get closer to a line as samples get
-    closer."""
+    """Whether y (N,) at x (N,) scatter about a curve. Exact values get closer to a line as samples get closer."""
     order = np.argsort(x, kind="stable")
     near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
     return not far >= NOISE_GROWTH * near  # without a number, too: all samples are at few places

@@ -98,8 +98,7 @@ class FittedNetwork:
 
 
 def judge(net: Network, rows: SearchSamples) -> FittedNetwork:
-    """Compute the errors of a network. The held-out error omits the few worst rows, which measure how splines
-    extrapolate."""
+    """Compute the errors of a network. The held-out error omits the worst rows, which tell how splines extrapolate."""
     error = _error(net.kan, rows)
     squares = _squares(net.kan, rows.held_x, rows.held_y)
     least = np.argsort(squares, kind="stable")[: max(1, int(len(squares) * TRUSTED_SHARE))]
@@ -171,8 +170,7 @@ def finer(fitted: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedN
 
 
 def _random_start(net: Network, x: Array, generator: np.random.Generator) -> Kan:
-    """Random initial splines on grids over their inputs' ranges: lines, parabolas and mixtures, plus a constant in
-    products."""
+    """Random splines on grids over their inputs' ranges: lines, parabolas and mixtures, plus a constant in products."""
     layers = []
     v = x
     products = {place[:2] for place in _in_products(net)}

@@ -70,8 +70,7 @@ def alone(step: Callable[[], T]) -> T:
 
 @dataclass(eq=False)
 class Workers:
-    """The worker processes of one search. With one job, or until they have started, steps run in the calling
-    process."""
+    """The worker processes of one search. With one job, or before they have started, steps run in this process."""
 
     jobs: int = 1
     _began: float = field(default_factory=time.perf_counter)
@@ -81,8 +80,7 @@ class Workers:
     _token: "Token[Workers | None]" = field(init=False)
 
     def ahead(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "Iterator[Taken[T]]":
-        """Yield the steps in order, for the caller to run or skip. Workers run them ahead until the iterator is
-        closed."""
+        """Yield the steps in order, to run or to skip. Workers run them ahead until the iterator is closed."""
         batch: _Batch[T] | None = None
         first = 0
         try:
@@ -274,8 +272,7 @@ def _run_at(place: int, step: Callable[[], T], scene: _Scene) -> tuple[int, Outc
 
 
 def _run(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
-    """Run a step in a worker; None if it fails, for example by lack of time. It then fails again when the search runs
-    it."""
+    """Run a step in a worker; None if it fails, as by lack of time. It then fails again when the search runs it."""
     return copy_context().run(_run_in, step, scene)
 
 

@@ -133,8 +133,7 @@ def total_degree(inputs: int, degree: int) -> Indices:
 
 @lru_cache(maxsize=256)
 def hyperbolic_cross(inputs: int, limit: int) -> Indices:
-    """The exponents of all monomials with (a + 1)·(b + 1)·... ≤ limit: high powers of one input, low powers of
-    several."""
+    """The exponents of monomials with (a + 1)·(b + 1)·... ≤ limit: high powers of one input, low ones of several."""
     budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
@@ -146,8 +145,7 @@ def hyperbolic_cross(inputs: int, limit: int) -> Indices:
 
 @lru_cache(maxsize=256)
 def straight_in(inputs: int, straight: tuple[int, ...], together: int, degree: int) -> Indices:
-    """Monomials up to a total degree in the other inputs, times products of at most `together` straight inputs: (P,
-    inputs)."""
+    """Monomials up to a total degree in the other inputs, times at most `together` straight inputs: (P, inputs)."""
     others = [i for i in range(inputs) if i not in straight]
     lines = [row for row in product((0, 1), repeat=len(straight)) if sum(row) <= together]
     powers = total_degree(len(others), degree)
@@ -159,8 +157,7 @@ def straight_in(inputs: int, straight: tuple[int, ...], together: int, degree: i
 
 @lru_cache(maxsize=256)
 def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
-    """Index sets with at most `terms` terms, smallest first: total degrees and, for two or more inputs, hyperbolic
-    crosses."""
+    """Index sets with at most `terms` terms, smallest first: total degrees and, for more inputs, hyperbolic crosses."""
     sets = []
     highest = _HIGHEST_DEGREES[min(inputs, 3) - 1]
     for degree in range(1, highest + 1):

@@ -328,8 +328,7 @@ class _Fits:
         return _State(constants, factors, squares, normal, (moves @ residuals[..., None])[..., 0])
 
     def _columns(self, constants: Array) -> tuple[Array, Array]:
-        """The columns (F, S, m, N) and their derivatives (F, S, q, m, N), both times the square roots of the
-        weights."""
+        """The columns (F, S, m, N) and their derivatives (F, S, q, m, N), both times the roots of the weights."""
         forms, starts, inside = constants.shape
         x, count = self.rows.x, len(self.rows.x)
         width = _shape(self.forms[0])[1] + self.constant
@@ -359,8 +358,7 @@ def _inverse(gram: Array) -> Array:
 
 
 def _step(state: _State, damping: Array) -> Array:
-    """Damped Newton steps for the constants. Constants without effect do not move, and scaling prevents singular
-    matrices."""
+    """Damped Newton steps for the constants, scaled against singular matrices. Those without effect do not move."""
     normal = np.where(np.isfinite(state.normal), state.normal, 0.0)
     diagonal = np.diagonal(normal, axis1=-2, axis2=-1)
     sizes = np.where(diagonal > LEAST_SQUARE, np.sqrt(np.abs(diagonal)), np.inf)

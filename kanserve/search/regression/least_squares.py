@@ -20,8 +20,7 @@ REFINEMENTS = 2  # steps of iterative refinement, which restores the digits that
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A least-squares fit of targets (N, K) to a design (N, P): coefficients (P, K), residuals (N, K), leverages
-    (N,)."""
+    """A least-squares fit of targets (N, K) to a design (N, P): coefficients (P, K), residuals, leverages (N,)."""
 
     coefficients: Array
     residuals: Array

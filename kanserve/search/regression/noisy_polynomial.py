@@ -51,8 +51,7 @@ def _of_each_degree(x: Array, y: Array, weights: Array | None) -> Iterator[Noisy
 
 
 def _eliminate(design: Array, y: Array) -> tuple[NDArray[np.int64], Array, float]:
-    """Backward elimination. Returns the columns whose gain exceeds their price, their coefficients and the
-    criterion."""
+    """Backward elimination. Returns the columns whose gain exceeds their price, coefficients and the criterion."""
     kept = np.arange(design.shape[1])
     rows, price = len(y), 0.5 * np.log(len(y)) + TERM_PRICE
     while True:

@@ -114,8 +114,7 @@ class _Model:
         return range(first), range(first, second), range(second, self.terms)
 
     def residuals(self, constants: Array) -> tuple[Array, Array]:
-        """The weighted residuals (N,), and the derivatives of y (N, terms). Residuals are infinite if Q passes through
-        0."""
+        """The weighted residuals (N,), infinite if Q passes through 0, and the derivatives of y (N, terms)."""
         first, second = len(self.above), len(self.above) + len(self.below)
         p, q = self.top @ constants[:first], self.bottom @ constants[first:second]
         if q.min() <= 0 <= q.max():
@@ -174,8 +173,7 @@ def _over(polynomial: Polynomial, unit: float) -> Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Constants, the sum of squared residuals at them, and the weighted derivatives of the fitted y by the
-    constants, (N, terms)."""
+    """Constants, the sum of squares at them, and the weighted derivatives of the fitted y by them, (N, terms)."""
 
     constants: Array
     squares: float
@@ -183,8 +181,7 @@ class _State:
 
 
 def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
-    """Backward elimination: the quotient with the lowest information criterion among those with fewer and fewer
-    terms."""
+    """Backward elimination: the quotient of least information criterion among those with fewer and fewer terms."""
     every = list(range(model.terms))
     fits = [_descend(model, start, every) for start in _starts(model, smooth)]
     usable = [state for state in fits if state is not None]

@@ -24,8 +24,7 @@ PIECE_ROUNDING = 1e-14  # relative error of a polynomial at the ends of the rows
 
 @dataclass(frozen=True)
 class Break:
-    """A term factor·|x - at| or factor·sign(x - at). `factor` is a polynomial; its coefficients start with the
-    constant."""
+    """A term factor·|x - at| or factor·sign(x - at). `factor` has a polynomial's coefficients, the constant first."""
 
     at: float
     function: str
@@ -41,8 +40,7 @@ class Piecewise:
 
 
 def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
-    """The piecewise polynomial that equals y (N,) at x (N,) up to rounding; None if there is none, or only one
-    piece."""
+    """The piecewise polynomial that equals y (N,) at x (N,) up to rounding; None if there is none with two pieces."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     limit = POLYNOMIAL_EXACT_ERROR * float(np.abs(y - y.mean()).max())
@@ -94,8 +92,7 @@ def _fit_polynomial(x: Array, y: Array, degree: int) -> Polynomial:
 
 
 def _rounding(polynomial: Polynomial, x: Array) -> Array:
-    """The rounding error of a polynomial outside the rows of its fit, where it grows with the powers of the
-    variable."""
+    """The rounding error of a polynomial outside the rows of its fit, where it grows with the variable's powers."""
     low, high = polynomial.domain
     t = np.abs(2 * (x - low) / (high - low) - 1) if high > low else np.ones_like(x)
     size = float(np.abs(polynomial.coef).sum())

@@ -58,8 +58,7 @@ def powers_of(inputs: int, degree: int) -> tuple[Powers, ...]:
 
 
 def _freedom(x: Array) -> list[int]:
-    """The highest power of each input that its distinct values can test: a polynomial of higher degree passes through
-    all of them."""
+    """The highest power of each input that its distinct values can test: one more passes through all of them."""
     return [max(1, len(np.unique(column)) - 2) for column in x.T]
 
 
@@ -98,8 +97,7 @@ def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float)
 
 
 def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:
-    """The polynomial that equals y (N,) at rows x (N, d) up to rounding, with total degree at most `highest`, else
-    None."""
+    """The polynomial of total degree `highest` at most that equals y (N,) at x (N, d) up to rounding, else None."""
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
@@ -132,8 +130,7 @@ def has_enough_rows(terms: int, rows: int) -> bool:
 
 
 def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
-    """Least-squares coefficients and root mean square error, with columns scaled and one step of iterative
-    refinement."""
+    """Least-squares coefficients and error, with columns scaled and one step of iterative refinement."""
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
     scaled = columns / sizes
@@ -205,8 +202,7 @@ def _degrees(inputs: int, rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers]) -> bool:
-    """Whether P - y·Q = 0 has one solution up to scale, and nothing else comes close; tested in a well-conditioned
-    basis."""
+    """Whether P - y·Q = 0 has one solution up to scale, and none comes close; tested in a well-conditioned basis."""
     top, bottom = (chebyshev_columns(x, np.array(powers, np.int64)) for powers in (above, below))
     columns = np.concatenate([top, -y[:, None] * bottom], axis=1)
     columns = columns / np.sqrt(np.sum(columns**2, axis=0))

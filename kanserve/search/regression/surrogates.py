@@ -58,10 +58,6 @@ class Surrogate:
         return self.basis.coordinates
 
     @property
-    def degree(self) -> int:
-        return int(self.basis.indices.sum(axis=1).max())
-
-    @property
     def straight(self) -> tuple[int, ...]:
         """The inputs in which link(y) is linear while the others are fixed."""
         return tuple(np.flatnonzero(self.basis.indices.max(axis=0) <= 1).tolist())
@@ -83,11 +79,6 @@ class Surrogate:
     def value(self, x: Array) -> Array:
         """y at rows x (N, d)."""
         return self.link.inverse(self.link_values(x))
-
-    def gradient(self, x: Array) -> Array:
-        """dy/dx (N, d); infinite where the link is flat."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(self.gradient_of_link(x) / self.link.slope(self.value(x))[:, None])
 
 
 def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
@@ -130,16 +121,14 @@ class _Targets:
 
 
 def answer_units(link: Link, y: Array) -> Array:
-    """For each row (N,): the error in y, relative to its root mean square, that corresponds to an error of 1 in
-    link(y)."""
+    """For each row (N,): the error in y, relative to its root mean square, that an error of 1 in link(y) means."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
     return 1 / (np.maximum(slope, LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
-    """A design matrix for index sets that grow one after the other; each column and each inner product is computed
-    once."""
+    """A design matrix for index sets that grow; each column and each inner product is computed once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates

@@ -77,8 +77,7 @@ def _fit_by_projection(
 def _solve_linear(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Least-squares coefficients, residuals, and an orthonormal basis of the columns; the last two are multiplied by
-    `roots`."""
+    """Least-squares coefficients, and the residuals and an orthonormal basis of the columns, both times `roots`."""
     design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
     if roots is not None:
         design, y = design * roots, y * roots[:, 0]

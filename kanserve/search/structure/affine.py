@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen
 from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
 Array = NDArray[np.float64]
@@ -60,13 +60,10 @@ class AffineIn:
     errors: tuple[float, float]
 
 
-def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
-    """The affine forms that rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then by error. `known`
-    are surrogates of the rows, if already computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
-    plain = next((surrogate for surrogate in ranked if surrogate.link.name == "identity"), ranked[0])
+def affine_inputs(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[AffineIn, ...]:
+    """The affine forms that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute: fewest inputs in P and
+    Q first, then by error."""
+    plain = next(surrogate for surrogate in ranked if surrogate.link.name == "identity")
     found = []
     for full in (sharpen(x, y, known) for known in dict.fromkeys((ranked[0], plain))):
         strengths = four_point(x, full, False)
@@ -97,8 +94,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
-    """The function most similar to `shape` at the nodes; the simplest of several equally similar ones; None if all
-    differ."""
+    """The function most similar to `shape` at the nodes; the simplest of several that are; None if all differ."""
     best, least = (
         None,
         PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
@@ -161,8 +157,7 @@ class _Question:
         return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
 
     def errors(self, error: float, parts: Array) -> tuple[float, float]:
-        """The errors of P and Q. The error of Q depends on how much `inner` varies, that of P on how far `inner` is
-        from 0."""
+        """The errors of P and Q: that of Q by how much `inner` varies, that of P by how far `inner` is from 0."""
         size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
         slope = ERROR_OF_PARTS * error * size / deviation
         level = slope * root_mean_square(self.inner)
@@ -173,8 +168,7 @@ class _Question:
 def _narrow(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
-    """Restrict P and Q to the inputs that they need: drop each input without which the fit is no worse. None if P is
-    0."""
+    """Restrict P and Q to the inputs that they need: drop each without which the fit is no worse. None if P is 0."""
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):

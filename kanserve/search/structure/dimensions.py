@@ -220,8 +220,7 @@ def _place_powers(count: int, subset: Sequence[int], powers: Sequence[Fraction])
 
 
 def _whole(powers: Sequence[Fraction]) -> tuple[int, ...]:
-    """The smallest integers in these proportions, with the sign that makes most of them positive (in a tie, the
-    first)."""
+    """The smallest integers in these proportions, with the sign that makes most positive (in a tie, the first)."""
     denominator = np.lcm.reduce([power.denominator for power in powers])
     numbers = [int(power * int(denominator)) for power in powers]
     divisor = int(np.gcd.reduce(numbers))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from kanserve.network.powers import LARGEST_DENOMINATOR, real_power, takes_negative
 from kanserve.search.regression.bases import coordinate
 from kanserve.search.regression.least_squares import ROUNDING, fit, lack_of_fit, root_mean_square
-from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.surrogates import Surrogate, answer_units, is_exact, surrogates
 from kanserve.search.structure.form_test import (
     FORM_TEST_LARGEST_ERROR,
@@ -47,16 +46,14 @@ class PowerFactor:
     error: float
 
 
-def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[int, ...]:
+def irrelevant(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[int, ...]:
     """Inputs that y does not depend on, least needed first. An input is kept if its low powers or products explain some
-    of the residuals, or if the surrogate is too inaccurate. `known` are surrogates of the rows, if already computed."""
-    if y.min() == y.max():
-        return tuple(range(x.shape[1]))
+    of the residuals, or if the surrogate is too inaccurate. `ranked` are the surrogates of the rows."""
     constant = [i for i in range(x.shape[1]) if x[:, i].min() == x[:, i].max()]
     kept = [i for i in range(x.shape[1]) if i not in constant]
     if not kept:
         return tuple(constant)
-    full = (known if known is not None and not constant else surrogates(x[:, kept], y))[0]
+    full = (surrogates(x[:, kept], y) if constant else ranked)[0]
     dropped: list[int] = []
     while len(kept) > 1:
         candidate = _find_least_needed(x[:, kept], y, full)
@@ -101,15 +98,11 @@ def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int)
     return lack_of_fit(residuals, design, missing) >= 1
 
 
-def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[PowerFactor, ...]:
+def power_factors(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[PowerFactor, ...]:
     """Powers of inputs that jointly are factors of the law, so that y / (x_i^p · x_j^q ...) depends on none of these
-    inputs: any power for an input of one sign, else an integer ≥ 1. `known` are surrogates of the rows, if already
-    computed."""
+    inputs: any power for an input of one sign, else an integer ≥ 1. `ranked` are the surrogates of the rows."""
     found: list[PowerFactor] = []
-    if y.min() == y.max():
-        return ()
-    full = next((surrogate for surrogate in known or () if surrogate.link.name == "identity"), None)
-    full = full if full is not None else surrogates(x, y, links=(IDENTITY,))[0]
+    full = next(surrogate for surrogate in ranked if surrogate.link.name == "identity")
     kept = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     weight = np.ones(len(y))
     for i, power in _guesses(x, y, full, kept):

@@ -72,8 +72,7 @@ class Hypothesis:
 
 
 def fit_blocks(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
-    """Fit the form with the best number of terms by leave-one-out error; `units` (N,) convert errors of the targets to
-    those of y."""
+    """Fit the form with the number of terms of least left-out error; `units` (N,) convert errors to those of y."""
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
     idle = 0
@@ -88,8 +87,7 @@ def fit_blocks(x: Array, targets: Array, blocks: Sequence[Block], units: Array, 
 
 
 def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
-    """Whether the form is as good as the full surrogate, and the columns `missing` (N, m) do not explain its
-    residuals."""
+    """Whether the form is as good as the full surrogate, and the columns `missing` (N, m) explain no residuals."""
     return is_unrefuted(form.error, form.residuals, form.design, full_error, missing)
 
 

@@ -52,21 +52,10 @@ class Merge:
     values: Array
     error: float
 
-    @property
-    def i(self) -> int:
-        return self.inputs[0]
 
-    @property
-    def j(self) -> int:
-        return self.inputs[1]
-
-
-def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
-    """The merges that rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error. `known`
-    are surrogates of the rows, if already computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
+def merges(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Merge, ...]:
+    """The merges that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute: sums, products, then general
+    ones, each by error."""
     found: dict[tuple[int, ...], Merge] = {}
     if ranked[0].error > UNGUIDED_ERROR:
         for guess in _blind(x):
@@ -114,8 +103,7 @@ class _Guess:
 
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
-    """Candidate sums and products, sorted by the angle between their gradient and that of y; and a list of general
-    ones."""
+    """Candidate sums and products, by the angle between their gradient and that of y; and a list of general ones."""
     slopes = full.gradient_of_link(x)
     limit = min(
         LARGEST_ANGLE,
@@ -204,8 +192,7 @@ def _angle(first: Array, second: Array) -> tuple[float, float]:
 def _general(
     x: Array, full: Surrogate, slopes: Array, inner: NDArray[np.bool_], inputs: tuple[int, ...], additive: bool
 ) -> _Guess:
-    """The polynomial of some inputs whose gradient is most parallel to that of y, by a generalised eigenvalue
-    problem."""
+    """The polynomial of some inputs whose gradient is most parallel to that of y, by an eigenvalue problem."""
     basis = Basis(tuple(full.coordinates[i] for i in inputs), _terms(len(inputs), additive))
     own = x[:, list(inputs)]
     scale = own.std(axis=0)
@@ -326,8 +313,7 @@ def _trial(
 
 
 def _step(trial: _Trial, derivatives: Array) -> tuple[Array, float]:
-    """The Gauss-Newton step for the coefficients of z, jointly with F, and the standard error of the last
-    coefficient."""
+    """The Gauss-Newton step for the coefficients of z, jointly with F, and the last coefficient's standard error."""
     surrogate = trial.surrogate
     slope = surrogate.basis.slopes(trial.merged, 0) @ surrogate.coefficients
     trends = slope[:, None] * derivatives

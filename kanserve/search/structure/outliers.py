@@ -67,8 +67,7 @@ def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) ->
 
 
 def _gap(sizes: Array) -> float:
-    """The lower end of the widest gap (as a ratio) between the largest values; infinity if the gap is no wider than
-    chance."""
+    """The lower end of the widest ratio between the largest values; infinity if it is no wider than chance."""
     largest = np.sort(sizes)[::-1][: int(OUTLIER_SHARE * len(sizes)) + 1]
     with np.errstate(over="ignore"):
         ratios = largest[:-1] / np.maximum(largest[1:], 1e-300)

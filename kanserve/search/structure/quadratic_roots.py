@@ -63,8 +63,7 @@ def quadratic_root(x: Array, y: Array) -> QuadraticRoot | None:
 
 
 def _choices(x: Array) -> list[tuple[str, ...]]:
-    """Every choice of one function for each input (such as x, x² or log x), those with the fewest nonlinear functions
-    first."""
+    """Every choice of a function for each input (such as x, x² or log x), those with fewest nonlinear ones first."""
     usable: list[list[str]] = []
     with np.errstate(all="ignore"):
         for column in x.T:
@@ -110,8 +109,7 @@ def _of_equation(functions: tuple[str, ...], degrees: Sequence[int], x: Array, y
 
 
 def _is_unique(columns: Array) -> bool:
-    """Whether the null space of the columns is one-dimensional: one linear combination is zero, and no other is close
-    to it."""
+    """Whether the null space of the columns has one dimension: one combination is zero, and no other close to it."""
     values = np.linalg.svd(np.linalg.qr(columns / np.sqrt(np.sum(columns**2, axis=0)), mode="r"), compute_uv=False)
     return bool(values[-1] < max(RIVALS_FALL * values[-2], QUOTIENT_EXACT_ERROR) < values[-2])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kanserve.search.regression.bases import coordinate, has_logarithm
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import root_mean_square
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.regression.surrogates import Surrogate, answer_units
 from kanserve.search.structure.dimensions import Dimensionless, groups_of, scales_of
 from kanserve.search.structure.form_test import Block, across, fit_blocks, holds
 
@@ -43,15 +43,10 @@ class Scaling:
     error: float
 
 
-def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Scaling, ...]:
-    """The scaling symmetries that rows x (N, d), y (N,) do not refute, as the largest group; empty if there are none.
-    `known` are surrogates of the rows, if already computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
-    plain = next((surrogate for surrogate in ranked if surrogate.link.name in _POWERS), None)
-    if plain is None:
-        return ()
+def scalings(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Scaling, ...]:
+    """The scaling symmetries that rows x (N, d), y (N,), with the surrogates `ranked`, do not refute, as the largest
+    group; empty if there are none."""
+    plain = next(surrogate for surrogate in ranked if surrogate.link.name in _POWERS)
     sizes, vectors = _null(x, y, plain)
     limit = min(
         LARGEST_RESIDUAL,

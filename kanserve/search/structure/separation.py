@@ -18,7 +18,6 @@ from kanserve.search.regression.surrogates import (
     is_exact,
     is_gain,
     most_terms,
-    surrogates,
 )
 from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fit_blocks, holds, of_size
 
@@ -47,12 +46,8 @@ class Separation:
     error: float
 
 
-def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Separation, ...]:
-    """The separations that rows x (N, d), y (N,) do not refute, best first; `known` are their surrogates, if
-    computed."""
-    if x.shape[1] < 2 or y.min() == y.max():
-        return ()
-    ranked = known if known is not None else surrogates(x, y)
+def separations(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Separation, ...]:
+    """The separations that rows x (N, d), y (N,) do not refute, best first; `ranked` are their surrogates."""
     found: list[Separation | None] = []
     for full in candidates(ranked):
         if full.link.name == "log":

@@ -15,8 +15,7 @@ POWERS = frozenset(_POWERS.values())
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
-    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) a single factor, x^0 none; other powers are exp(p·log
-    x)."""
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) a single one, x^0 none, others exp(p·log x)."""
     if exponent == 0:
         return ()
     if exponent in _POWERS:
@@ -98,7 +97,6 @@ def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
 
 
 def substitute(node: Node, column: int, by: Node) -> Node:
-    """Substitute a node for an input."""
     if isinstance(node, Product):
         return replace(node, factors=tuple(_substitute_in_sum(factor, column, by) for factor in node.factors))
     return _substitute_in_sum(node, column, by)

@@ -20,8 +20,7 @@ IDENTITY = Symbolic("x", 1.0, 0.0, 1.0, 0.0)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A function of one variable. If `symbolic` is None it is a spline: knots (G+2k+1,) and coefficients (G+k,), None
-    before a fit."""
+    """A function of one variable; if `symbolic` is None, a spline: knots (G+2k+1,), coefficients (G+k,) once fitted."""
 
     of: "int | Sum | Product"
     symbolic: Symbolic | None = None

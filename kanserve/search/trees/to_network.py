@@ -53,8 +53,7 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
 
 
 def _apart(node: Node) -> Node:
-    """Separate two curves of the same variable in a sum by moving them a layer deeper: a network has only one edge
-    there."""
+    """Separate two curves of one variable in a sum by moving them a layer deeper: a network has one edge there."""
     if isinstance(node, Sum):
         return _apart_sum(node)
     factors = tuple(_apart_sum(factor) for factor in node.factors)

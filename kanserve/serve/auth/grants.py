@@ -104,8 +104,7 @@ class Allowed:
 
 
 def table(settings: Settings) -> "Access":
-    """The access rules of a server. Raises InputError for a grant that cannot work; logs warnings about risky
-    settings."""
+    """The access rules of a server. Raises InputError for a grant that cannot work; warns of risky settings."""
     for grant in settings.access:
         _check(grant, settings)
     anonymous = anonymous_roles(settings)

@@ -48,8 +48,7 @@ MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Given:
-    """The parsed flags: their values, and in `names` how each was written. `as_kserve`: those that KServe writes, with
-    underscores."""
+    """The parsed flags: their values, and in `names` how each was written. `as_kserve`: KServe's, with underscores."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]

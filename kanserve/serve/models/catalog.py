@@ -116,8 +116,7 @@ class PreparedAnswers:
         self._building: dict[Hashable, Future[bytes]] = {}
 
     def get(self, asked: Hashable, build: Callable[[], bytes]) -> bytes:
-        """The answer to `asked`. The first caller builds it while others wait; an error of `build` is raised in all of
-        them."""
+        """The answer to `asked`. The first caller builds it while others wait; an error of `build` reaches them all."""
         with self._lock:
             if (answer := self._kept.get(asked)) is not None:
                 self._kept.move_to_end(asked)
@@ -209,8 +208,7 @@ class Model:
 
     @cached_property
     def max_explained_rows(self) -> int:
-        """Like `max_rows`, for requests of contributions; 0 if a single row would take longer than EXPLAINED_VALUES
-        allow."""
+        """Like `max_rows`, for requests of contributions; 0 if a row would take longer than EXPLAINED_VALUES allow."""
         return min(self.max_differentiated_rows, EXPLAINED_VALUES // max(1, estimate_work(self.kan)))
 
     @cached_property

@@ -99,8 +99,7 @@ class Failure:
 
 
 def failure_of(error: BaseException, mark: str, before: Failure | None, pause: float) -> Failure:
-    """Record a failure, to be retried after `pause` seconds, or twice the previous pause if the same content failed
-    before."""
+    """Record a failure, retried after `pause` seconds, or twice the last pause if the same content failed before."""
     if before is not None and before.mark == mark:
         passing = isinstance(error, UnreachableError | OSError)
         pause = max(pause, min(LONGEST_FAULT if passing else LONGEST_PAUSE, 2 * before.pause))
@@ -169,8 +168,7 @@ class Models:
         self._begin()
 
     def look(self, retry: bool = True) -> "Future[list[Future[None]]]":
-        """Like `refresh`, without waiting. The result holds a future for each change that was started, one per
-        model."""
+        """Like `refresh`, without waiting. The result has a future for each change that was started, one per model."""
         return self._background.begin(partial(self._look, retry), shared=f"look {retry}")
 
     def load(self, name: str) -> None:

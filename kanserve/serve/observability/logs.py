@@ -133,8 +133,7 @@ def _time(seconds: float) -> str:
 
 
 class AccessLog:
-    """Appends one JSON line per call with a single write, so processes may share the file. `reopen` follows a
-    rotation."""
+    """Appends a JSON line per call with one write, so processes may share the file. `reopen` follows a rotation."""
 
     def __init__(self, path: str) -> None:
         self._path = path

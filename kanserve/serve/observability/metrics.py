@@ -43,8 +43,7 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 def usage() -> dict[str, Any]:
-    """CPU and start time in seconds, memory in bytes, threads, descriptors; on other systems than Linux only what
-    Python knows."""
+    """CPU and start time in seconds, memory in bytes, threads, descriptors; outside Linux only what Python knows."""
     times = os.times()
     known: dict[str, Any] = {"pid": os.getpid(), "cpu_seconds": times.user + times.system, "threads": threads()}
     try:
@@ -246,8 +245,7 @@ class Metrics:
             self._outside[key] = counts.copy()
 
     def _features(self, model: str, version: int, count: int) -> list[str]:
-        """The names of a version's inputs; empty if it is gone, or was replaced by one with another number of
-        inputs."""
+        """The names of a version's inputs; empty if it is gone, or was replaced by one with more or fewer inputs."""
         loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
         names = [variable.name for variable in loaded.kan.inputs] if loaded else []
         return names if len(names) == count else []
@@ -289,8 +287,7 @@ class Metrics:
         ]
 
     def _computing(self, now: Mapping[str, int]) -> list[dict[str, Any]]:
-        """The number of requests being computed, for each loaded model, and for unloaded models with requests in
-        progress."""
+        """The number of requests being computed, for each loaded model, and for unloaded ones with requests left."""
         names = dict.fromkeys((*(self._catalog.models if self._catalog else ()), *now))
         return [{"of": [name], "requests": now.get(name, 0)} for name in names]
 
@@ -392,8 +389,7 @@ def statistics(
 
 
 def measure_drift(entry: Mapping[str, Any]) -> Iterator[InputDrift]:
-    """The drift of each input of a version, from its entry in a snapshot; those without bins of training rows have
-    none."""
+    """The drift of each input of a version, by its entry in a snapshot; none without bins of training rows."""
     rows = entry["rows"]
     for name, expected, counts in zip(entry["features"], entry["expected"], entry["counts"], strict=True):
         if expected:

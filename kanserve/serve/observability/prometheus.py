@@ -148,7 +148,6 @@ TABLE = (
 
 
 def text(snapshot: Snapshot) -> bytes:
-    """The snapshot in Prometheus's text format."""
     return page(snapshot, "")[0]
 
 

@@ -134,8 +134,7 @@ def _stages(call: Call) -> Sequence[tuple[str, int]]:
 
 
 class _Patient(SpanExporter):
-    """An exporter that logs once when the collector becomes unreachable and once when it is back, instead of each
-    attempt."""
+    """An exporter that logs when the collector becomes unreachable and when it is back, not each attempt."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter, self._endpoint = exporter, endpoint

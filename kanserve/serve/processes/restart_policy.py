@@ -1,5 +1,4 @@
-"""What to do after a worker dies: the delay before the next one starts (back-off), and the versions it must not
-load."""
+"""What to do after a worker dies: the pause before the next starts, and the versions it must not load."""
 
 import signal
 from collections import deque

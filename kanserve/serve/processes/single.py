@@ -103,8 +103,7 @@ class _Alone:
             self._unread = str(error)
 
     def _look(self, quiet: bool) -> None:
-        """Look at the repository: for a poll if `quiet`, else for a signal, which is reported once all loads are
-        done."""
+        """Look at the repository: for a poll if `quiet`, else for a signal, which is reported once all is loaded."""
 
         def put_looked(look: Future[list[Future[None]]]) -> None:
             error = look.exception()

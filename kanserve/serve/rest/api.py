@@ -143,8 +143,7 @@ class _Call(Request):
 
 
 class RestApi:
-    """Answers HTTP requests with the handlers of the gRPC calls; thread-safe. `ready`: whether the server accepts calls
-    now."""
+    """Answers HTTP requests with the handlers of the gRPC calls; thread-safe. `ready`: whether calls are accepted."""
 
     def __init__(self, state: ServerState, handlers: Handlers, ready: Callable[[], bool]) -> None:
         self._state, self._handlers, self._ready = state, handlers, ready
@@ -154,8 +153,7 @@ class RestApi:
         self._cross_origin = CrossOrigin(state.settings.cors_origin)
 
     def answer(self, request: RestRequest) -> RestResponse:
-        """Answer a request; it may block, but never raises. Runs on the server's thread pool, unless the request is
-        `aside`."""
+        """Answer a request; may block, but never raises. Runs on the server's thread pool, unless `aside`."""
         response = self._cross_origin.preflight(request) or self._answer(request)
         response.headers.extend(self._cross_origin.headers(request))
         return response

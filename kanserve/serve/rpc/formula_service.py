@@ -231,8 +231,7 @@ def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Cal
 def _parts(
     name: str, version: str, files: dict[str, tuple[bytes, str]], call: Call
 ) -> Iterator[pb.ExportSourceResponse]:
-    """The messages of the stream. They hold no reference to the model: a slow stream would keep an unloaded version in
-    memory."""
+    """The messages of the stream. They hold no model: a slow stream would keep an unloaded version in memory."""
     for path, (data, sha256) in files.items():
         for start in range(0, max(1, len(data)), PART_BYTES):
             if not call.alive():

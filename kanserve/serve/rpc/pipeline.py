@@ -50,8 +50,7 @@ Work = Callable[[bytes | Unpacked, Call, Allowed | None], bytes]
 
 @dataclass(frozen=True, eq=False)
 class Handler:
-    """How a call is answered: with a message, or with an iterator of messages if it `streams`. A failure raises
-    AbortedError."""
+    """How a call is answered: with a message, or with messages if it `streams`. A failure raises AbortedError."""
 
     answer: Callable[..., Any]  # of a Request; of one that is held, also of a function that sends a message or None
     streams: bool = False
@@ -173,8 +172,7 @@ class Pipeline:
         return failed
 
     def change(self, method: Method, logic: Logic) -> Handler:
-        """A handler for loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
-        other changes."""
+        """A handler for loads and unloads, on threads of their own: a slow one delays neither inferences nor others."""
         threads, unary = self._state.threads, self.unary(method, self.work(method, logic))
 
         def answer(request: Request) -> Any:
@@ -237,7 +235,6 @@ class Pipeline:
         return b"".join((_RESPONSE, wire.varint(len(made)), made))
 
     def stream(self, method: Method, logic: Logic) -> Handler:
-        """A handler that streams answers to one request."""
         path, state = method.path, self._state
 
         def answer(request: Request) -> Iterator[bytes]:

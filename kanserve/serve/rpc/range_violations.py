@@ -1,5 +1,4 @@
-"""Find the rows outside a model's training range, and the features concerned. Usually there are none, and that check is
-fast."""
+"""The rows outside a model's training range, and the features concerned. Usually none, which is checked fast."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -78,16 +77,14 @@ def _round(model: Model, datatype: str) -> Bounds:
 
 
 def encodings(model: Model) -> bytes | None:
-    """For the server in C: a byte per feature, 1 if it may be missing plus 2 if it is categorical; None if all are
-    0."""
+    """For the server in C: a byte per feature, 1 if it may be missing plus 2 if categorical; None if all are 0."""
     inputs = model.kan.inputs
     known = bytes((variable.fill_value is not None) + 2 * bool(variable.categories) for variable in inputs)
     return known if any(known) else None
 
 
 def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:
-    """Values converted as rows of that type reach the model. Values that overflow become infinite, so that nothing is
-    outside."""
+    """Values as rows of that type reach the model. Those that overflow become infinite, so nothing is outside."""
     if datatype == "BF16":
         with np.errstate(all="ignore"):
             whole = tensors.to_float32(tensors.to_bfloat16(values.T).T)

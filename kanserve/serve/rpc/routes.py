@@ -80,8 +80,7 @@ def _handler(method: Method, pipeline: Pipeline) -> Handler:
 
 @cache
 def function(method: Method) -> Logic:
-    """The function that answers a call. Its module is imported at the first call, since most servers need few of
-    them."""
+    """The function that answers a call. Its module is imported at the first call: most servers need few of them."""
     made: Logic = getattr(import_module(_MODULES[method.service]), method.function)
     return made
 

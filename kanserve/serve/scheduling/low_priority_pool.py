@@ -36,8 +36,7 @@ class Cost:
         self.heavy = self.felt = False
 
     def note(self, wall: int, processor: int, share: float) -> None:
-        """Record a call. `wall` excludes time in the run queue; `share` is the share of a core that it could have
-        had."""
+        """Record a call. `wall` excludes time in the run queue; `share`: the share of a core that it could have had."""
         self.wall += _WEIGHT * (wall - self.wall)
         self.processor += _WEIGHT * (processor - self.processor)
         self.most += _WEIGHT * (wall * share - self.most)

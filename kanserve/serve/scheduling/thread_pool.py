@@ -101,8 +101,7 @@ class MessageWaits:
         return len(self._waits)
 
     def message(self, wait: "_Wait") -> bytes | Unpacked:
-        """Wait for the first message. Raises DeadlineError if it does not arrive in time, InputError if there is
-        none."""
+        """Wait for the first message. Raises DeadlineError if it comes too late, InputError if there is none."""
         try:
             for data in wait.request.messages:
                 return data

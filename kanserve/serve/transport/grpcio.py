@@ -32,8 +32,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 class GrpcioTransport:
-    """Listens, and answers calls with the handlers of `routes`. Raises ConflictError and InputError like
-    `sockets.listen`."""
+    """Listens, and answers calls with the handlers of `routes`. Raises what `sockets.listen` does."""
 
     def __init__(self, state: ServerState, handlers: routes.Handlers, shared: bool) -> None:
         self._settings, self._shared = state.settings, shared

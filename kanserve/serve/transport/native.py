@@ -93,8 +93,7 @@ class GivingWay:
 
 
 class NativeTransport:
-    """Listens, and answers calls with the handlers of `routes`. Raises ConflictError and InputError like
-    `sockets.listen`."""
+    """Listens, and answers calls with the handlers of `routes`. Raises what `sockets.listen` does."""
 
     def __init__(
         self, queue: NativeQueue, state: ServerState, meters: Metrics, handlers: routes.Handlers, shared: bool
@@ -323,8 +322,7 @@ class NativeTransport:
         library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
 
     def _counts(self) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any], Any]]:
-        """What the loop has counted: call and version, series, and the rows outside the range of each input, or
-        None."""
+        """What the loop has counted: call and version, series, and the rows outside each input's range, or None."""
         names = {key: 0 for key in self._state.catalog.contents}
         for key, counters, current in self._models.counts(names):
             outside = counters[native.COUNT_OUTSIDE :]

@@ -118,8 +118,7 @@ def most_connections(wanted: int) -> int:
 
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
-    """The queue of the native transport, or None if grpcio serves. Raises InputError if the native one is required but
-    not built."""
+    """The queue of the native transport, or None if grpcio serves. Raises InputError if required but not built."""
     if reason := native.why_not_native(settings.transport):
         if settings.transport == "native":
             raise InputError(

@@ -32,8 +32,7 @@ class ActiveBasis:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active basis functions at values v (I, N): their positions in a flat (I, G+k, N) array, pieces and
-    offsets."""
+    """The active basis functions at v (I, N): positions in a flat (I, G+k, N) array, pieces and offsets."""
 
     places: Indices  # (I, N), of the first active function
     piece: Indices  # (I, N)

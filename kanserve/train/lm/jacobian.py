@@ -85,8 +85,7 @@ class LeastSquaresProblem:
 def problem(
     kan: Kan, x: Array, y: Array, row_weights: Array | None = None, free: tuple[Free, ...] | None = None
 ) -> LeastSquaresProblem:
-    """Set up the problem for features x (N, inputs) and targets y (N, outputs). By default all parameters are free that
-    can be."""
+    """Set up the problem for features x (N, inputs) and targets y (N, outputs). By default all is free that can be."""
     free = free_parameters(kan) if free is None else free
     starts = np.cumsum([0, *(layer.size for layer in free)])
     parts = tuple(
@@ -237,8 +236,7 @@ def _jacobians(
     passes: list[Pass],
     residuals: Array,
 ) -> Iterator[tuple[Array, Indices, Array]]:
-    """Yield for each output the transposed Jacobian (p, N), the positions of its p parameters, and the residual
-    (N,)."""
+    """Yield for each output the transposed Jacobian (p, N), the positions of its parameters, and residuals (N,)."""
     slopes = [
         None,
         *(
@@ -298,8 +296,7 @@ def _subnode_adjoint(layer: Layer, z: Array, nodes: Array) -> Array:
 
 
 def _fill(rows: Array, part: Part, free: Free, own: Weights, done: Pass, nodes: Array, subnodes: Array) -> None:
-    """Write the derivatives with respect to a layer's free parameters into `rows` (p, N), from d/d(node) and d/d(sum of
-    edges)."""
+    """Write the derivatives by a layer's free parameters into `rows` (p, N), from d/d(node) and d/d(sum of edges)."""
     at = 0
     if done.splines is not None:
         for j, i in free.edges.tolist():

@@ -65,8 +65,7 @@ def _check(kan: Kan, index: int, signs: NDArray[np.int64]) -> None:
 
 
 def monotone(kan: Kan, signs: Signs) -> Kan:
-    """Replace the coefficients by the nearest ones (approximately) that satisfy the signs; these edges lose their base
-    function."""
+    """Replace the coefficients by nearly the nearest that satisfy the signs; these edges lose their base function."""
     return replace(kan, layers=tuple(map(_monotone, kan.layers, signs)))
 
 

@@ -60,8 +60,7 @@ class ParameterBlock:
 
 
 def function_number(name: str) -> tuple[int, float]:
-    """The number of a function in native/lm/functions.c, and the exponent if it is a power without a number of its
-    own."""
+    """The number of a function in native/lm/functions.c, and the exponent of a power without its own number."""
     if name in _NUMBERS:
         return _NUMBERS[name], 0.0
     exponent = exponent_of(name)
@@ -91,7 +90,6 @@ def layouts_of(kan: Kan) -> tuple[LayerLayout, ...]:
 
 
 def weights(every: tuple[LayerLayout, ...]) -> Array:
-    """All weights in one array."""
     result = np.zeros(every[-1].stop)
     for layout in every:
         layer, o = layout.layer, layout.layer.subnodes

@@ -17,8 +17,7 @@ Array = NDArray[np.float64]
 
 
 class CompiledReweighted(Compiled):
-    """A compiled `levenberg_marquardt.Descent` for a loss other than squares, by iteratively reweighted least
-    squares."""
+    """A compiled `levenberg_marquardt.Descent` for other losses than squares, by reweighted least squares."""
 
     def __init__(
         self,

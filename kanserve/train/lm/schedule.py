@@ -40,8 +40,7 @@ ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
 
 
 def share_explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
-    """The largest share of the variance of the validation residuals that their means in narrow bins of one input
-    explain."""
+    """The largest share of the variance of the validation residuals that means in narrow bins of an input explain."""
     bins = min(BINS, len(train) // ROWS_PER_BIN)
     found = 0.0
     if bins < 2:
@@ -242,8 +241,7 @@ def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list
 
 
 def _is_slow(finer: Candidate, coarse: Candidate) -> bool:
-    """Whether refining the grid lowered the error less than the theory for smooth functions predicts: squared error ∝
-    step^8."""
+    """Whether the finer grid lowered the error less than theory says for smooth functions: squared error ∝ step^8."""
     ratio = finer.kan.layers[-1].intervals / coarse.kan.layers[-1].intervals
     return bool(finer.error >= coarse.error / max(ratio, 1.0) ** RATE)
 
@@ -254,8 +252,7 @@ def _is_exact(candidate: Candidate, plan: Schedule) -> bool:
 
 
 def _with_extremes(candidate: Candidate, x: Array, plan: Schedule) -> Array:
-    """The rows that set the hidden ranges. For exact data they include those with the lowest and highest hidden
-    values."""
+    """The rows that set the hidden ranges: for exact data also those with the least and largest hidden values."""
     return np.concatenate([x, extreme_rows(candidate.kan, x)]) if _is_exact(candidate, plan) else x
 
 
@@ -304,8 +301,7 @@ def _above(least: int, sizes: Iterable[int]) -> list[int]:
 
 
 def _try(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
-    """Fit the network on its new grid. If the grid is `unsure`, take a few steps first, and stop if they bring no
-    gain."""
+    """Fit the network on its new grid; if `unsure`, take a few steps first, and stop if they bring no gain."""
     finer = _ahead(moved, best, now) if unsure else None
     return _on_finer(moved, best.smooth, now) if finer is None or finer.error < best.error else finer
 
@@ -332,8 +328,7 @@ def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
 
 
 def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
-    """Fit the network on its new grid, and choose the smoothing by the validation rows: a finer grid may need more or
-    less."""
+    """Fit the network on its new grid with the smoothing that the validation rows choose, perhaps another."""
     plan, enough = now.plan, enough_rows(now.plan.train, moved, now.plan)
     strengths = plan.settings.strengths
     at = strengths.index(smooth)

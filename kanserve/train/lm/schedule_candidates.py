@@ -30,7 +30,6 @@ class Candidate:
 
     @property
     def expected_error(self) -> float:
-        """The error expected on new rows."""
         return self.error * (1 + self.excess)
 
 

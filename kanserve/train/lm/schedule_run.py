@@ -1,5 +1,4 @@
-"""The plan and the state of a least-squares fit, and the questions its choices ask: how many rows are enough, which fit
-is good."""
+"""The plan and the state of a least-squares fit, and what its choices ask: enough rows? a good fit?"""
 
 from dataclasses import dataclass
 

@@ -88,7 +88,6 @@ class KanModule(nn.Module):
         return outputs, tuple(edges)
 
     def each(self) -> list["KanLayer"]:
-        """The layers as a list of KanLayer."""
         return [layer for layer in self.layers if isinstance(layer, KanLayer)]
 
     def _through(self, x: Tensor, edges: list[Tensor] | None) -> Tensor:

@@ -13,7 +13,13 @@ from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.scaling import scalings
 from kanserve.search.structure.separation import separations
 
-QUESTIONS = (surrogates, irrelevant, monomial, power_factors, separations, affine_inputs, merges, scalings)
+STRUCTURES = (irrelevant, power_factors, separations, affine_inputs, merges, scalings)
+SOLVED_BEFORE = ("constant y", "y is zero")  # the search asks such rows for no structure
+
+
+def of_rows(question, x, y):
+    """The answer to a question of the structure of rows, from their surrogates."""
+    return question(x, y, surrogates(x, y))
 
 
 def hard_rows():
@@ -60,32 +66,29 @@ def test_every_question_has_an_answer(name):
     before = x.copy(), y.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for question in QUESTIONS:
-            question(x, y)
+        surrogates(x, y)
+        monomial(x, y)
+        for structure in STRUCTURES if name not in SOLVED_BEFORE and x.shape[1] > 1 else ():
+            of_rows(structure, x, y)
     assert np.array_equal(x, before[0]) and np.array_equal(y, before[1])
 
 
 @pytest.mark.slow
 def test_noise_alone_has_no_structure():
     x, y = hard_rows()["noise alone"]
-    assert irrelevant(x, y) == ()
+    assert of_rows(irrelevant, x, y) == ()
     for question in (power_factors, separations, affine_inputs, merges, scalings):
-        assert question(x, y) == (), question.__name__
-
-
-def test_a_constant_y_depends_on_nothing():
-    x, y = hard_rows()["constant y"]
-    assert irrelevant(x, y) == (0, 1, 2)
+        assert of_rows(question, x, y) == (), question.__name__
 
 
 def test_of_an_input_that_stands_there_twice_one_is_kept():
     x, y = hard_rows()["doubled input"]
-    assert set(irrelevant(x, y)) < {0, 2}
+    assert set(of_rows(irrelevant, x, y)) < {0, 2}
 
 
 def test_the_units_of_the_rows_change_no_answer():
     x, y = hard_rows()["signs"]
     for scale in (1e-9, 1e6):
-        assert [separation.parts for separation in separations(x * scale, y * scale)] == [
-            separation.parts for separation in separations(x, y)
+        assert [separation.parts for separation in of_rows(separations, x * scale, y * scale)] == [
+            separation.parts for separation in of_rows(separations, x, y)
         ]
