@@ -47,8 +47,8 @@ def warn_of_extrapolation(kan: Kan, x: Array) -> None:
         return
     _far_ends[kan] = None
     warn(
-        f"{describe_outside(kan, x)}. Beyond it curves go on as straight lines, so these predictions may be far off. Train with "
-        "rows from there, or pass extrapolation='clip', which keeps each input in its range.",
+        f"{describe_outside(kan, x)}. Beyond it curves go on as straight lines, so these predictions may be far off. "
+        "Train with rows from there, or pass extrapolation='clip', which keeps each input in its range.",
         ExtrapolationWarning,
     )
 
