@@ -190,7 +190,6 @@ SIMPLIFICATION = (
     _rule("two deep offers", "name", (f"{NAME}:DEEP_OFFERS", _to(1))),
     _rule("names together", "name many-edges", (f"{NAME}:_together", _giving([]))),
     _rule("quarter at once of many edges", "name many-edges", (f"{NAME}:MANY_EDGES", _to(10**9))),
-    _rule("lines at once", "name many-edges", (f"{NAME}:LINE_ERROR_RATIO", _to(0.0))),
     _rule("edges named one by one", "name", (f"{NAME}:_name_some", lambda _: lambda search, state: state)),
     _rule("only near functions one by one", "name", (f"{NAME}:NEAR_ERROR_RATIO", _to(math.inf))),
     _rule("composites", "name", (f"{OFFERS}:composites", _giving([]))),

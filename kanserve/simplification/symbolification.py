@@ -3,7 +3,7 @@ the most certain edge are tried, since functions may look alike on an edge until
 the least error for its complexity is kept. If the result is not as good as the splines, a second search goes deeper
 (`replacements.further_offers`)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
 from kanserve.simplification.gauge_fixing import straighten
 from kanserve.simplification.merge_1d_chains import without_chains
-from kanserve.simplification.replacements import Named, Offer, Role, further_offers, offers, put_in, roles
+from kanserve.simplification.replacements import Named, Offer, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
 from kanserve.simplification.validation import (
@@ -37,8 +37,6 @@ from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 
 MANY_EDGES = 12  # number of splines above which the most certain quarter is named at once, and composites are not tried
-# A straight line whose error is below this times the network's error is accepted without a search.
-LINE_ERROR_RATIO = 0.3
 # Largest error of a function to try edge by edge, relative to the tolerance or the current error, if larger.
 NEAR_ERROR_RATIO = 3.0
 EXACT_ERROR = 1e-10  # error, in standard deviations of the outputs, up to which named functions are exact
@@ -69,7 +67,6 @@ class _Choice:
     """The offers for each spline of a state, the splines in order of certainty, and the state's error."""
 
     offers: dict[EdgeIndex, tuple[Offer, ...]]
-    roles: Mapping[EdgeIndex, Role]
     surest: list[EdgeIndex]
     error: float
 
@@ -220,7 +217,7 @@ def _name_some(search: _Search, start: _State) -> _State:
 def _children(search: _Search, state: _State) -> list[_State]:
     """The next states: with one more edge named, or with several that need no search."""
     choice = _choice(search, state)
-    together = _together(choice, search.deep)
+    together = _together(choice)
     if len(together) > 1:
         children = _judge_all(search, state, [together])
         if children:
@@ -237,7 +234,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
     values = activations.values(state.kan, judge.learn.x)
     error = judge.error_of(values[-1])
     floor = 1e-9 + 0.1 * error
-    parts, points = roles(state.kan), samples(state.kan, judge.learn.x, judge.spread)
+    points = samples(state.kan, judge.learn.x, judge.spread)
     found = {place: offers(place, point, floor, search.functions) for place, point in points.items()}
 
     def rank(place: EdgeIndex) -> float:
@@ -245,27 +242,19 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
     surest = sorted(found, key=rank)
     if search.deep:
+        parts = roles(state.kan)
         for place in surest[:DEEP_EDGES]:
             more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
             found[place] = more
         surest = sorted(found, key=rank)
-    return _Choice(found, parts, surest, error)
+    return _Choice(found, surest, error)
 
 
-def _together(choice: _Choice, deep: bool) -> list[Offer]:
-    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain
-    names. In a deep search, a line whose constant may belong to another term is searched too."""
+def _together(choice: _Choice) -> list[Offer]:
+    """With very many edges, the most certain quarter of the names, without a search."""
+    if len(choice.surest) <= MANY_EDGES:
+        return []
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
-    lines = [
-        offer
-        for offer in best
-        if offer.symbolic.function == "x"
-        and offer.plain
-        and offer.error < LINE_ERROR_RATIO * choice.error
-        and not (deep and choice.roles[offer.place].traded)
-    ]
-    if lines or len(choice.surest) <= MANY_EDGES:
-        return lines
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
 
