@@ -147,7 +147,6 @@ TRAINING = (
     _rule("at most 50 rows of prior", "table", ("train.target_means:MOST_PRIOR", _to(math.inf))),
     _rule("4 starts of a narrow descent", "descent", (f"{ARGUMENTS}:FITTING_DESCENT_STARTS", _to(1))),
     _rule("hidden grids follow the data", "descent", (f"{DESCENT}:GRID_UPDATES", _to(()))),
-    _rule("no grid update that costs a tenth", "descent", (f"{DESCENT}:WORSE", _to(math.inf))),
     _rule("grid updates only where needed", "descent", (f"{DESCENT}:_has_left", _giving(True))),
     _rule("weight decay of Adam", "adam", (f"{DESCENT}:DECAY", _to(0.0))),
     _rule("ridge of cross-entropy", "classes-descent", (f"{DESCENT}:RIDGE", _to({}))),
