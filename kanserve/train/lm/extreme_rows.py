@@ -1,5 +1,5 @@
-"""Rows at which a hidden value is lower or higher than in all rows of the data, in corners of the inputs' ranges. Beyond
-a hidden grid splines continue as lines, which may give a rare new row a far larger error than all others."""
+"""Rows at which a hidden value is lower or higher than in all rows of the data, in corners of the inputs' ranges.
+Splines go on as lines beyond a hidden grid, which may give a rare new row a far larger error than all others."""
 
 import numpy as np
 from numpy.typing import NDArray
