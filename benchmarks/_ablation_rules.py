@@ -81,7 +81,6 @@ TRAINING = (
         "lm classes deep",
         (f"{LADDER}:smoothest", lambda _: lambda runs: min(runs, key=lambda run: run.error)),
     ),
-    _rule("no stronger smoothing once worse", "lm wide", (f"{LADDER}:_falls_off", _giving(False))),
     _rule(
         "smoothing chosen on each grid",
         "lm classes",

@@ -175,12 +175,8 @@ def _settle(begun: Candidate, now: Run) -> Candidate:
 def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
     """Choose the smoothing strength by the validation rows, after `steps` steps from `begin` with each."""
     plan = now.plan
-    enough, wide = enough_rows(plan.train, best.kan, plan), _is_wide(best.kan, now)
-    tried = [best]
-    for smooth in plan.settings.strengths[1:]:
-        tried.append(now.fit_rows(begin, enough, smooth, steps))
-        if wide and _falls_off(tried):
-            break
+    enough = enough_rows(plan.train, best.kan, plan)
+    tried = [best, *(now.fit_rows(begin, enough, smooth, steps) for smooth in plan.settings.strengths[1:])]
     chosen = smoothest(tried[_weakest(best_of(tried), now) :])
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
@@ -191,12 +187,6 @@ def _weakest(best: Candidate, now: Run) -> int:
     between the rows, which held-out rows may not show."""
     strengths = now.plan.settings.strengths
     return 1 if len(strengths) > 1 and strengths[0] == 0 and not is_good(best, now.plan) else 0
-
-
-def _falls_off(tried: list[Candidate]) -> bool:
-    """Whether the last two strengths are both clearly worse than the best, so that stronger smoothing will not help."""
-    best = best_of(tried)
-    return len(tried) > 2 and not any(as_good(candidate, best) for candidate in tried[-2:])
 
 
 def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
