@@ -1,9 +1,9 @@
 """Replace splines by named functions, the most certain edge first, with a joint refit after each. Several functions of
-the two most certain edges are tried, since functions may look alike on an edge until the others have followed; the one
-with the least error for its complexity is kept. If the result is not as good as the splines, a second search goes
-deeper (`replacements.further_offers`)."""
+the most certain edge are tried, since functions may look alike on an edge until the others have followed; the one with
+the least error for its complexity is kept. If the result is not as good as the splines, a second search goes deeper
+(`replacements.further_offers`)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
 from kanserve.simplification.gauge_fixing import straighten
 from kanserve.simplification.merge_1d_chains import without_chains
-from kanserve.simplification.replacements import Named, Offer, Role, further_offers, offers, put_in, roles
+from kanserve.simplification.replacements import Named, Offer, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
 from kanserve.simplification.validation import (
@@ -37,8 +37,6 @@ from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 
 MANY_EDGES = 12  # number of splines above which the most certain quarter is named at once, and composites are not tried
-# A straight line whose error is below this times the network's error is accepted without a search.
-LINE_ERROR_RATIO = 0.3
 # Largest error of a function to try edge by edge, relative to the tolerance or the current error, if larger.
 NEAR_ERROR_RATIO = 3.0
 EXACT_ERROR = 1e-10  # error, in standard deviations of the outputs, up to which named functions are exact
@@ -47,9 +45,7 @@ DEEP_EDGES = 3  # number of edges on which composites and variants are tried, th
 DEEP_OFFERS = 2  # composites and variants to try on each of these edges, in addition to single functions
 # Steps of the joint refit after each name. Prototype's value; a single step lost two laws of 30.
 REFIT_STEPS = 12
-
-OFFERS = (5, 3)
-"""Functions tried on a state's most certain edge, and on its second."""
+OFFERS = 5  # functions tried on an edge
 COMPLEXITY_WEIGHT = 0.012
 
 
@@ -71,7 +67,6 @@ class _Choice:
     """The offers for each spline of a state, the splines in order of certainty, and the state's error."""
 
     offers: dict[EdgeIndex, tuple[Offer, ...]]
-    roles: Mapping[EdgeIndex, Role]
     surest: list[EdgeIndex]
     error: float
 
@@ -207,7 +202,7 @@ def _name_some(search: _Search, start: _State) -> _State:
                 for offer in choice.offers[place]
                 if offer.error <= NEAR_ERROR_RATIO * max(judge.tolerance, choice.error)
             ]
-            children = _judge_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
+            children = _judge_all(search, state, [[offer] for offer in near[:OFFERS]])
             accepted = [child for child in children if judge.accepts(child.losses, best)]
             if accepted:
                 # The refit may have changed edges that had no acceptable name, so all are tried again.
@@ -222,14 +217,13 @@ def _name_some(search: _Search, start: _State) -> _State:
 def _children(search: _Search, state: _State) -> list[_State]:
     """The next states: with one more edge named, or with several that need no search."""
     choice = _choice(search, state)
-    together = _together(choice, search.deep)
+    together = _together(choice)
     if len(together) > 1:
         children = _judge_all(search, state, [together])
         if children:
             return children
-    for start in range(0, len(choice.surest), len(OFFERS)):
-        attempts = _offers_to_try(choice.surest[start : start + len(OFFERS)], choice.offers)
-        children = _judge_all(search, state, [[offer] for offer in attempts])
+    for place in choice.surest:
+        children = _judge_all(search, state, [[offer] for offer in _offers_to_try(choice.offers[place])])
         if children:
             return children
     return [replace(state, done=True)]
@@ -240,7 +234,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
     values = activations.values(state.kan, judge.learn.x)
     error = judge.error_of(values[-1])
     floor = 1e-9 + 0.1 * error
-    parts, points = roles(state.kan), samples(state.kan, judge.learn.x, judge.spread)
+    points = samples(state.kan, judge.learn.x, judge.spread)
     found = {place: offers(place, point, floor, search.functions) for place, point in points.items()}
 
     def rank(place: EdgeIndex) -> float:
@@ -248,39 +242,28 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
     surest = sorted(found, key=rank)
     if search.deep:
+        parts = roles(state.kan)
         for place in surest[:DEEP_EDGES]:
             more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
             found[place] = more
         surest = sorted(found, key=rank)
-    return _Choice(found, parts, surest, error)
+    return _Choice(found, surest, error)
 
 
-def _together(choice: _Choice, deep: bool) -> list[Offer]:
-    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain
-    names. In a deep search, a line whose constant may belong to another term is searched too."""
+def _together(choice: _Choice) -> list[Offer]:
+    """With very many edges, the most certain quarter of the names, without a search."""
+    if len(choice.surest) <= MANY_EDGES:
+        return []
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
-    lines = [
-        offer
-        for offer in best
-        if offer.symbolic.function == "x"
-        and offer.plain
-        and offer.error < LINE_ERROR_RATIO * choice.error
-        and not (deep and choice.roles[offer.place].traded)
-    ]
-    if lines or len(choice.surest) <= MANY_EDGES:
-        return lines
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
 
-def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
-    """The offers to try on the most certain edges, always with a line, since another edge may compensate."""
-    chosen: list[Offer] = []
-    for place, count in zip(surest, OFFERS, strict=False):
-        plain = [offer for offer in offered[place] if offer.plain]
-        special = [offer for offer in offered[place] if not offer.plain]
-        lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
-        chosen += [*plain[:count], *lines, *special[:DEEP_OFFERS]]
-    return chosen
+def _offers_to_try(offered: Sequence[Offer]) -> list[Offer]:
+    """The best offers for an edge, always with a line, since another edge may compensate."""
+    plain = [offer for offer in offered if offer.plain]
+    special = [offer for offer in offered if not offer.plain]
+    lines = [offer for offer in plain[OFFERS:] if offer.symbolic.function == "x"]
+    return [*plain[:OFFERS], *lines, *special[:DEEP_OFFERS]]
 
 
 def _judge_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:

@@ -1,15 +1,11 @@
-"""Rows at which a hidden value is lower or higher than in all rows of the data, and how uncertain a network is there.
-They are in corners of the inputs' ranges with few data. Beyond a hidden grid splines continue as lines, which may give
-a rare new row a far larger error than all others."""
+"""Rows at which a hidden value is lower or higher than in all rows of the data, in corners of the inputs' ranges.
+Splines go on as lines beyond a hidden grid, which may give a rare new row a far larger error than all others."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import activations
 from kanserve.network.kan import Kan
-from kanserve.train.lm.jacobian import linearise, problem
-from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 
 Array = NDArray[np.float64]
 
@@ -49,30 +45,6 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
     last = len(shares) - 1 - (heights(ways) <= highest[:, None])[:, ::-1].argmax(axis=1)
     found: Array = ways[np.arange(len(ways)), last]
     return found
-
-
-def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
-    """The relative increase in the expected squared error on new rows due to extreme rows: the mean over outputs of
-    the sum of their leverages, divided by N, since of N new rows about one is as far out as each. A leverage is the
-    variance of a prediction relative to that of the residuals; `ridge` and `jumps` are penalties. inf if there are
-    no extreme rows or it cannot be computed."""
-    extremes = extreme_rows(kan, rows.x)
-    free = free_parameters(kan)
-    vector = gather(kan, free)
-    fitted = problem(kan, rows.x, rows.y, rows.weights, free)
-    loss, state = fitted.loss(vector)
-    if not np.isfinite(loss) or len(extremes) == 0:
-        return np.inf
-    normal, gradient = fitted.normal_equations(vector, state)
-    penalty(kan, free, ridge, 0.0, jumps=jumps).add_to(normal, gradient, vector)
-    unseen = problem(kan, extremes, np.zeros((len(extremes), len(kan.outputs))), None, free)
-    slopes = linearise(unseen, vector)[0] * np.sqrt(len(extremes))
-    try:
-        leverages = np.einsum("np,pn->n", slopes, np.linalg.solve(normal, slopes.T)) / len(rows)
-    except np.linalg.LinAlgError:
-        return np.inf
-    share = float(leverages.sum()) / len(kan.outputs) / len(rows)
-    return share if share >= 0 else np.inf  # NaN, or negative by rounding: the rows do not determine the network
 
 
 def _evaluate_hidden(kan: Kan, x: Array) -> Array:

@@ -15,13 +15,11 @@ from kanserve.train.creation import random_init
 from kanserve.train.fit_settings import Settings
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
-from kanserve.train.lm.extreme_rows import excess, extreme_rows
+from kanserve.train.lm.extreme_rows import extreme_rows
 from kanserve.train.lm.parameter_vector import parameters
-from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, get_expected_error, smoothest
+from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, smoothest
 from kanserve.train.lm.schedule_run import (
     EXACT,
-    EXACT_JUMPS,
-    EXACT_RIDGE,
     Run,
     Schedule,
     different_answers,
@@ -87,7 +85,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
         if not stalled:
             break
         found, stalled = _grow(other, now)
-        best = min(best, found, key=get_expected_error)
+        best = best_of([best, found])
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
     steps = plan.settings.steps
@@ -177,12 +175,8 @@ def _settle(begun: Candidate, now: Run) -> Candidate:
 def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
     """Choose the smoothing strength by the validation rows, after `steps` steps from `begin` with each."""
     plan = now.plan
-    enough, wide = enough_rows(plan.train, best.kan, plan), _is_wide(best.kan, now)
-    tried = [best]
-    for smooth in plan.settings.strengths[1:]:
-        tried.append(now.fit_rows(begin, enough, smooth, steps))
-        if wide and _falls_off(tried):
-            break
+    enough = enough_rows(plan.train, best.kan, plan)
+    tried = [best, *(now.fit_rows(begin, enough, smooth, steps) for smooth in plan.settings.strengths[1:])]
     chosen = smoothest(tried[_weakest(best_of(tried), now) :])
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
@@ -193,12 +187,6 @@ def _weakest(best: Candidate, now: Run) -> int:
     between the rows, which held-out rows may not show."""
     strengths = now.plan.settings.strengths
     return 1 if len(strengths) > 1 and strengths[0] == 0 and not is_good(best, now.plan) else 0
-
-
-def _falls_off(tried: list[Candidate]) -> bool:
-    """Whether the last two strengths are both clearly worse than the best, so that stronger smoothing will not help."""
-    best = best_of(tried)
-    return len(tried) > 2 and not any(as_good(candidate, best) for candidate in tried[-2:])
 
 
 def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
@@ -221,8 +209,7 @@ def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
             coarse = best_of([coarse, more[0]])
             fitted = sorted([*fitted, *_on_finer_grid(more[:count], intervals, now)], key=error_of)
             tries += 1
-        fitted = sorted((_with_excess(candidate, plan) for candidate in fitted[:3]), key=get_expected_error)
-        finalists = [*fitted, *finalists[count:]]
+        finalists = [*fitted[:3], *finalists[count:]]
         now.tell(f"grid {intervals}", finalists[0].error)
     return finalists
 
@@ -256,14 +243,6 @@ def _with_extremes(candidate: Candidate, x: Array, plan: Schedule) -> Array:
     return np.concatenate([x, extreme_rows(candidate.kan, x)]) if _is_exact(candidate, plan) else x
 
 
-def _with_excess(candidate: Candidate, plan: Schedule) -> Candidate:
-    """Add the error expected on new rows, if the candidate fits exact data."""
-    if not _is_exact(candidate, plan):
-        return candidate
-    rows = enough_rows(plan.train, candidate.kan, plan)
-    return replace(candidate, excess=excess(candidate.kan, rows, EXACT_RIDGE, EXACT_JUMPS))
-
-
 def _grow(best: Candidate, now: Run) -> tuple[Candidate, bool]:
     """Refine the grids until several in a row bring no gain or parameters outnumber targets, and add knots at jumps.
     Returns the candidate, and whether it is stuck (see `_stuck`)."""
@@ -292,7 +271,6 @@ def _grow(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         without_gain += 1
         if without_gain > plan.settings.look_ahead and intervals in plan.settings.grids:
             grids = []
-    best = _with_excess(best, plan)
     return best, _stuck(best, before, plan)
 
 

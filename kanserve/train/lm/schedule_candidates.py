@@ -21,16 +21,10 @@ class Candidate:
     smooth: float
     errors: Array
     shares: Array  # (N,), the weights of the rows; they sum to 1
-    excess: float = 0.0
-    """By which share rows farther out than all others are expected to raise the error on new rows."""
 
     @property
     def error(self) -> float:
         return float(self.shares @ self.errors)
-
-    @property
-    def expected_error(self) -> float:
-        return self.error * (1 + self.excess)
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:
@@ -48,10 +42,6 @@ def smoothest(candidates: list[Candidate]) -> Candidate:
 
 def error_of(candidate: Candidate) -> float:
     return candidate.error
-
-
-def get_expected_error(candidate: Candidate) -> float:
-    return candidate.expected_error
 
 
 def _strength(candidate: Candidate) -> float:

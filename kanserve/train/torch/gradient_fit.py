@@ -31,7 +31,7 @@ from kanserve.train.torch.batch_positions import (
 )
 from kanserve.train.torch.batches import Batches, Places
 from kanserve.train.torch.modules import from_module
-from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
+from kanserve.train.torch.objective import Goal, by_row, function, model, shrinkage, value
 from kanserve.train.torch.optimizers import Adam, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
 
 FITTING_DESCENT_START_STEPS = 20  # of each start of LBFGS
@@ -77,7 +77,6 @@ MOST_FAILURES = 5  # steps in a row that may fail before a run ends
 WORTH_SHARING = 3e7  # rows times coefficients
 OUTSIDE = 0.02  # a grid is updated if its input leaves the range by so much, or uses less of it than this
 USED = 0.6  # share of its range below which a hidden node wants another one
-WORSE = 1.1  # factor by which a grid update may raise the loss
 RANGE_ROWS = 2000  # to set ranges by
 
 try:
@@ -314,23 +313,15 @@ class _Run:
             self.watch.best = best.loss, best.kan
 
     def _follow(self, vector: Tensor) -> None:
-        """Update hidden grids to the range of their data, if needed and the loss barely rises. The first layer's grids
-        already have that range."""
+        """Update hidden grids to the range of their data, if needed. The first layer's grids already have that
+        range."""
         sample = self.rows.sample(RANGE_ROWS)
-        few = Batches(sample, self.settings.device)
-
-        def cost(trained: Model, vector: Tensor) -> float:
-            return value(self.goal, trained, vector, few) + shrinkage(self.goal, trained, vector)[0]
-
-        now = cost(self.model, vector)
-        if not isfinite(now):
+        if not isfinite(value(self.goal, self.model, vector, Batches(sample, self.settings.device))):
             return
         kan = from_module(self.model.write(vector))
         moved = set_ranges(kan, sample.x, keep_first=True)
         if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):
-            other = model(moved, self.settings.device)
-            if cost(other, other.vector()) <= WORSE * now:
-                self._structure(moved)
+            self._structure(moved)
 
     def _write(self) -> None:
         """Write everything that is needed to resume exactly."""

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.train import Progress, fit
-from kanserve.train.lm.schedule_candidates import Candidate, get_expected_error
-from tests.support.networks.kans import deep
 
 Array = NDArray[np.float64]
 
@@ -44,14 +42,6 @@ def test_few_starts_and_smoothed_ones_are_all_that_there_are(options: dict[str, 
     x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     told = stages([2, 1, 1, 1], (x, x.sum(axis=1) + 0.2 * np.abs(x[:, 0] - 0.123)), **options)
     assert sum(stage.startswith("start") for stage in told) == options["starts"]
-
-
-def test_a_lower_error_counts_less_than_certainty_about_new_rows() -> None:
-    errors = [np.array([1.0, 3.0]), np.array([2.0, 4.0])]
-    unsure, sure = (Candidate(deep(), 0.0, one, np.array([0.5, 0.5])) for one in errors)
-    assert (unsure.error, sure.error) == (2, 3) and min(sure, unsure, key=get_expected_error) is unsure
-    unsure = Candidate(unsure.kan, 0.0, unsure.errors, unsure.shares, excess=1.0)
-    assert unsure.error == 2 and unsure.expected_error == 4 and min(sure, unsure, key=get_expected_error) is sure
 
 
 @pytest.mark.slow
