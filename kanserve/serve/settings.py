@@ -102,6 +102,9 @@ class Settings:
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")
     versions: str = _set("all", "Which versions of a model are served: all, latest, latest:N, or numbers as in 1,3.")
     routes: str = _set("", "A JSON file with aliases of versions and weights of requests; read again when it changes.")
+    route_header: str = _set(
+        "", "A header or metadata key, such as x-user-id, that chooses the version by weights; default: the request id."
+    )
     backend: str = _set("", "c_source, onnx_graph or numpy_source; default: the fastest that a model has.")
     concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
     drift_rows: int = _set(

@@ -65,7 +65,7 @@ class Call:
         self.request_id = ""  # x-request-id of the metadata, or a generated one; only if there are observers
         self.identity = ""  # the name of the grant that allowed the call
         self.peer = ""
-        self.metadata: Sequence[tuple[str, str | bytes]] = ()  # only if there are observers
+        self.metadata: Sequence[tuple[str, str | bytes]] = ()  # only for observers and `route_header`
         self.alive: Callable[[], bool] = _alive  # of a stream: whether the client still listens (`Request.alive`)
 
 

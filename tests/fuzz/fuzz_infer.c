@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static byte_buffer rows, predictions, indices, out;
     infer_request request;
     if (!table) table = fuzz_table();
-    if (!infer_read(table, data, size, &request)) return 0;
+    if (!infer_read(table, data, size, NULL, 0, &request)) return 0;
     const served_model *model = request.model;
     predictions.start = predictions.end = out.start = out.end = 0;
     const void *x = infer_rows(&request, &rows);

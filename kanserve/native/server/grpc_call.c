@@ -16,7 +16,9 @@ void frame_message(byte_buffer *to, int compressed, const void *data, size_t len
 
 int call_read_rows(stream *one, const uint8_t *message, size_t length, infer_request *request)
 {
-    return infer_read(one->owner->server->table, message, length, request);
+    size_t route_length;
+    const uint8_t *route = stream_route(one, &route_length);
+    return infer_read(one->owner->server->table, message, length, route, route_length, request);
 }
 
 void call_write_rows(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices, byte_buffer *to)

@@ -107,7 +107,8 @@ int infer_outputs(infer_request *request)
     return 1;
 }
 
-int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request)
+int infer_read(model_table *table, const uint8_t *message, size_t length, const uint8_t *route, size_t route_length,
+               infer_request *request)
 {
     proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, raw = {0};
@@ -147,7 +148,8 @@ int infer_read(model_table *table, const uint8_t *message, size_t length, infer_
         }
     }
     if (!cursor.at || seen != 1 || inputs != 1) return 0;
-    served_model *model = table_find(table, name.data, name.length, version, table_draw(table, request->id, request->id_length));
+    int64_t drawn = route_length ? table_draw(table, route, route_length) : table_draw(table, request->id, request->id_length);
+    served_model *model = table_find(table, name.data, name.length, version, drawn);
     if (!model) return 0;
     if (raw.data) {
         if (input.typed) return 0;

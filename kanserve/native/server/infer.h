@@ -26,8 +26,10 @@ typedef struct {
     double writing;
 } infer_request;
 
-/* Read a request for one of the models: 1, or 0 if it is for the general path. */
-int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request);
+/* Read a request for one of the models: 1, or 0 if it is for the general path. `route`, or without it the id, chooses the
+ * version where several answer. */
+int infer_read(model_table *table, const uint8_t *message, size_t length, const uint8_t *route, size_t route_length,
+               infer_request *request);
 
 /* The rows as the model's type, in `scratch` if they must be converted; NULL without memory. */
 const void *infer_rows(const infer_request *request, byte_buffer *scratch);

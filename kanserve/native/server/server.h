@@ -344,6 +344,8 @@ void stream_send(stream *to);
 void stream_fail(stream *to, int status, const char *text, const byte_buffer *more);
 void stream_fail_known(stream *to, int status, const char *error, const char *text);
 void stream_fail_full(stream *to);
+/* The value of the header that chooses the version: the first, if it is ASCII, as all transports read it; else length 0. */
+const uint8_t *stream_route(const stream *one, size_t *length);
 void streams_refuse(connection *owner);
 
 /* grpc_call.c */

@@ -18,6 +18,7 @@ static void free_paths(kanserve_server *server)
 {
     for (int i = 0; server->paths && i < server->path_count; i++) free(server->paths[i].name);
     free(server->paths);
+    free((void *)(uintptr_t)server->config.route_header);
 }
 
 kanserve_server *kanserve_new(const kanserve_config *config, const char *const *names, const kanserve_path *paths,
@@ -38,7 +39,9 @@ kanserve_server *kanserve_new(const kanserve_config *config, const char *const *
     server->input = malloc(INPUT_BYTES);
     server->paths = calloc((size_t)count + 1, sizeof *server->paths);
     server->path_count = count;
+    server->config.route_header = config->route_header ? strdup(config->route_header) : NULL;
     int failed = !server->input || !server->paths || http2_options(server);
+    failed |= config->route_header && !server->config.route_header;
     for (int i = 0; !failed && i < count; i++) {
         server->paths[i] = (path_entry){strdup(names[i]), strlen(names[i]), paths[i]};
         failed = !server->paths[i].name;

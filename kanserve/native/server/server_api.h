@@ -26,6 +26,7 @@ typedef struct {
     int32_t queue;            /* calls that may wait for a thread */
     int32_t hand_out_rows;    /* whether rows of models without a C function are decoded here */
     int32_t max_connections;  /* open at once: at more, the oldest one that waits for its peer gives way */
+    const char *route_header; /* in lower case: its value chooses the version by weights, not the request's id; or NULL */
     int64_t bounds[BUCKETS - 1]; /* the upper ends of the metrics' buckets, inclusive, in nanoseconds */
 } kanserve_config;
 

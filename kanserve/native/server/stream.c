@@ -129,6 +129,30 @@ void stream_fail_full(stream *to)
                       "The messages of the calls under way take too much memory. Try again later.");
 }
 
+const uint8_t *stream_route(const stream *one, size_t *length)
+{
+    const char *name = one->owner->server->config.route_header;
+    *length = 0;
+    if (!name) return NULL;
+    size_t name_length = strlen(name), left = buffer_length(&one->metadata);
+    const uint8_t *at = left ? buffer_begin(&one->metadata) : NULL;
+    while (left) {
+        uint32_t lengths[2];
+        memcpy(lengths, at, sizeof lengths);
+        const uint8_t *key = at + sizeof lengths, *value = key + lengths[0];
+        if (lengths[0] == name_length && memcmp(key, name, name_length) == 0) {
+            for (uint32_t i = 0; i < lengths[1]; i++)
+                if (value[i] > 127) return NULL;
+            *length = lengths[1];
+            return value;
+        }
+        size_t pair = sizeof lengths + lengths[0] + lengths[1];
+        at += pair;
+        left -= pair;
+    }
+    return NULL;
+}
+
 /* The server ends: refuse what is not answered yet. */
 void streams_refuse(connection *owner)
 {

@@ -9,6 +9,12 @@ from pathlib import Path
 from kanserve.errors import InputError, InvalidNameError
 from kanserve.serve.settings import LONGEST_SOCKET_PATH, ROLES, Grant, Settings
 
+# What HTTP itself uses is no header of the caller's: not all transports keep it.
+_OF_HTTP = (
+    "accept|accept-encoding|accept-language|connection|content-.*|cookie|expect|host|"
+    "inference-header-content-length|keep-alive|origin|te|trailer|transfer-encoding|upgrade"
+)
+_HEADER = re.compile(rf"(?!(?:{_OF_HTTP})\Z)[a-z0-9_.-]{{1,100}}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 Named = Callable[[str], str]  # where a setting came from, by its name
@@ -59,6 +65,8 @@ def _repository(settings: Settings, named: Named) -> Iterator[str]:
 
 
 def _routes(settings: Settings, named: Named) -> Iterator[str]:
+    if settings.route_header:
+        yield from _route_header(settings, named("route_header"))
     if not settings.routes:
         return
     from kanserve.serve.models.routes import read_routes  # imported late: rarely needed
@@ -67,6 +75,14 @@ def _routes(settings: Settings, named: Named) -> Iterator[str]:
         read_routes(settings.routes)
     except InputError as error:
         yield f"{named('routes')}: {error}"
+
+
+def _route_header(settings: Settings, name: str) -> Iterator[str]:
+    header = settings.route_header
+    if not settings.routes:
+        yield f"{name}: only with routes, whose weights it chooses by"
+    if not _HEADER.fullmatch(header) or header.startswith("grpc-") or header.endswith("-bin"):
+        yield f"{name}: wanted a header of your own in lower case, such as x-user-id, got {header!r:.80}"
 
 
 def _addresses(settings: Settings, named: Named) -> Iterator[str]:

@@ -23,6 +23,7 @@ from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.errors import InputError, InvalidNameError
 from kanserve.network.serialization import write_atomically
 from kanserve.serve.auth import rotation
+from kanserve.serve.request import Pairs
 
 Routes = Mapping[str, "Route"]  # by model
 
@@ -54,6 +55,13 @@ def draw(request_id: str) -> int:
     value = (value ^ value >> 16) * 0x85EBCA6B % DRAWS
     value = (value ^ value >> 13) * 0xC2B2AE35 % DRAWS
     return value ^ value >> 16
+
+
+def route_value(metadata: Pairs, header: str) -> str:
+    """The value of the header that chooses the version: the first, if it is ASCII, which all transports read alike;
+    else empty. `stream_route` in kanserve/native/server/stream.c does the same."""
+    value = next((value for key, value in metadata if key == header), "") if header else ""
+    return value if isinstance(value, str) and value.isascii() else ""
 
 
 def shares(route: Route, loaded: Mapping[int, Any]) -> tuple[tuple[int, int], ...]:

@@ -156,7 +156,7 @@ def infer(
 ) -> bytes:
     """Answer ModelInfer, from bytes to bytes; `allowed` is the result of `state.Access.check`."""
     begun = perf_counter_ns()
-    asked, x = decode_request(state.catalog, data, call, allowed)
+    asked, x = decode_request(state.catalog, data, call, allowed, state.settings.route_header)
     model = asked.model
     predict, most = model.backend.predict, at_once(state.settings, model.name)
     with state.threads.computing(model.name, most, rows=asked.rows) as aside:

@@ -286,8 +286,10 @@ class Pipeline:
         return Handler(refuse, threads=threads)
 
     def _enter(self, call: Call, request: Request, allowed: Any) -> Allowed | None:
-        """Record the caller and, if there are observers, the metadata, peer and request id."""
+        """Record the caller, the metadata if a version is chosen by it, and for observers also peer and request id."""
         call.alive = request.alive
+        if self._state.settings.route_header:
+            call.metadata = request.metadata
         if allowed is not None:
             call.identity = allowed.identity
         if self._state.observers:

@@ -18,6 +18,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.methods import TENSORS
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.models.routes import route_value
 from kanserve.serve.request import Unpacked
 from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.message_limits import read, read_apart
@@ -112,10 +113,14 @@ _kept: WeakKeyDictionary[Catalog, RequestCache] = WeakKeyDictionary()
 
 
 def decode_request(
-    catalog: Catalog, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None
+    catalog: Catalog,
+    data: bytes | Unpacked,
+    call: Call,
+    allowed: Callable[[str], None] | None,
+    route_header: str = "",
 ) -> tuple[DecodedRequest, NDArray[Any]]:
     """The decoded request and its rows (N, inputs) in float32 or float64; a view of a large message. Raises InputError,
-    TensorError, NotFoundError, or AccessError if the caller may not use the model."""
+    TensorError, NotFoundError, or AccessError if the caller may not use the model. `route_header` is the setting."""
     kept = _kept.get(catalog)
     if kept is None:
         kept = _kept.setdefault(catalog, RequestCache())
@@ -134,7 +139,7 @@ def decode_request(
     else:
         request = read(pb.ModelInferRequest.FromString, TENSORS, data)
         buffers = request.raw_input_contents
-    asked, x = _decode(catalog, request, buffers, call, allowed)
+    asked, x = _decode(catalog, request, buffers, call, allowed, route_header)
     if request.model_version or request.model_name not in catalog.shares:  # else the next one may get another version
         kept.keep(data, asked, request)
     return asked, x
@@ -146,10 +151,12 @@ def _decode(
     buffers: Sequence[bytes | memoryview],
     call: Call,
     allowed: Callable[[str], None] | None,
+    route_header: str,
 ) -> tuple[DecodedRequest, NDArray[Any]]:
     if allowed is not None:
         allowed(request.model_name)
-    model = catalog.find(request.model_name, request.model_version, request.id)
+    drawn_by = route_value(call.metadata, route_header) or request.id
+    model = catalog.find(request.model_name, request.model_version, drawn_by)
     call.model, call.version = model.name, model.version
     outputs = _outputs(model, request)
     rows = tensors.decode(request, buffers, INPUT, model.kan.inputs, model.max_rows)

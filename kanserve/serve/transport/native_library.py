@@ -90,6 +90,7 @@ class Config(Structure):
         ("queue", c_int32),
         ("hand_out_rows", c_int32),
         ("max_connections", c_int32),
+        ("route_header", c_char_p),
         ("bounds", c_int64 * (BUCKETS - 1)),
     )
 

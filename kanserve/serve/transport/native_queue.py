@@ -49,6 +49,7 @@ class NativeQueue:
             queue=settings.queue,
             hand_out_rows=1,
             max_connections=most_connections(settings.max_connections),
+            route_header=settings.route_header.encode() or None,
             bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
         )
         names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))

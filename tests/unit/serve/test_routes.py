@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -54,18 +55,25 @@ def either_server(request, models, file, monkeypatch):
         yield running
 
 
+@pytest.fixture(params=["auto", "grpcio"])
+def server_by_user(request, models, file):
+    settings = Settings(str(models), port=0, http_port=0, transport=request.param, routes=str(file), versions="1,2")
+    with start(replace(settings, route_header="x-user-id")) as running:
+        yield running
+
+
 def message(request_id: str) -> pb.ModelInferRequest:
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 1])
     raw = [ONE.tobytes()]
     return pb.ModelInferRequest(model_name="houses", id=request_id, inputs=[tensor], raw_input_contents=raw)
 
 
-def rest(server: Server, model: str, request_id: str = "") -> tuple[str, float]:
+def rest(server: Server, model: str, request_id: str = "", **headers: str) -> tuple[str, float]:
     body = {"id": request_id, "inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [1.0]}]}
     request = Request(
         f"http://{server.http_address}/v2/models/{model}/infer",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()},
     )
     with urlopen(request) as answer:
         said = json.load(answer)
@@ -86,6 +94,52 @@ def test_a_server_splits_by_the_id_in_both_transports_and_over_rest(either_serve
         assert [stub.ModelInfer(message(f"r{number}")).model_version for number in range(40)] == expected
     assert [rest(either_server, "houses", f"r{number}")[0] for number in range(40)] == expected
     assert len(set(expected)) == 2
+
+
+def expected_version(key: str) -> str:
+    return "1" if draw(key) < round(0.9 * DRAWS) else "2"
+
+
+def test_one_user_always_gets_one_version_in_both_transports_and_over_rest(server_by_user):
+    users = [f"user-{number}" for number in range(30)]
+    assert {expected_version(user) for user in users} == {"1", "2"}
+    with grpc.insecure_channel(server_by_user.address) as channel:
+        stub = wire.stub(channel)
+        for turn, user in enumerate(2 * users):
+            metadata = (("x-other", "x-user-id"), ("x-user-id", user), ("x-user-id", "another"))
+            answer = stub.ModelInfer(message(f"r{turn}"), metadata=metadata)
+            assert (answer.model_version, answer.id) == (expected_version(user), f"r{turn}")
+            assert rest(server_by_user, "houses", f"r{turn}", X_USER_ID=user)[0] == expected_version(user)
+            assert rest(server_by_user, "houses", X_USER_ID=user)[0] == expected_version(user)
+        streamed = stub.ModelStreamInfer(iter([message("a"), message("b")]), metadata=(("x-user-id", users[0]),))
+        assert {answer.infer_response.model_version for answer in streamed} == {expected_version(users[0])}
+        pinned = message("r")
+        pinned.model_version = "2"
+        assert stub.ModelInfer(pinned, metadata=(("x-user-id", users[0]),)).model_version == "2"
+
+
+def test_without_the_header_or_with_one_that_is_not_ascii_the_id_decides(server_by_user):
+    ids = [f"r{number}" for number in range(30)]
+    with grpc.insecure_channel(server_by_user.address) as channel:
+        stub = wire.stub(channel)
+        for request_id in ids:
+            want = expected_version(request_id)
+            assert stub.ModelInfer(message(request_id)).model_version == want
+            assert stub.ModelInfer(message(request_id), metadata=(("x-user-id", ""),)).model_version == want
+            assert rest(server_by_user, "houses", request_id)[0] == want
+            assert rest(server_by_user, "houses", request_id, X_USER_ID="J\xfcrgen")[0] == want
+
+
+@pytest.mark.slow
+def test_users_are_divided_within_binomial_noise_over_10_000_requests(server_by_user):
+    with grpc.insecure_channel(server_by_user.address) as channel:
+        ask = wire.stub(channel).ModelInfer
+        second = 0
+        for first in range(0, 10_000, 50):  # few enough for the queue
+            users = [f"user-{number}" for number in range(first, first + 50)]
+            pending = [ask.future(message(""), metadata=(("x-user-id", user),)) for user in users]
+            second += sum(call.result().model_version == "2" for call in pending)
+    assert binom.cdf(second, 10_000, 0.1) > 1e-3 and binom.sf(second, 10_000, 0.1) > 1e-3
 
 
 def test_requests_without_an_id_are_spread_and_counted_by_version(either_server):

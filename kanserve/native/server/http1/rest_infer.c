@@ -250,9 +250,11 @@ int rest_read_rows(stream *one, const uint8_t *message, size_t length, infer_req
     int64_t version = 0;
     if (!state->infers || (path->version && !table_version(path->version, path->version_length, &version))) return 0;
     model_table *table = server->table;
-    served_model *model = table_find(table, path->name, path->name_length, version, table_draw(table, NULL, 0));
+    size_t route_length;
+    const uint8_t *route = stream_route(one, &route_length);
+    served_model *model = table_find(table, path->name, path->name_length, version, table_draw(table, route, route_length));
     if (!model || !rest_read(server->http1, model, message, length, state->json_length, request)) return 0;
-    if (!request->id_length) return 1;
+    if (route_length || !request->id_length) return 1;
     int64_t drawn = table_draw(table, request->id, request->id_length); /* by the id, which the JSON had */
     served_model *other = table_find(table, path->name, path->name_length, version, drawn);
     return other == model || rest_read(server->http1, other, message, length, state->json_length, request);

@@ -18,6 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "models").mkdir()
     for name in ("certificate.pem", "key.pem", "ca.pem"):
         (tmp_path / name).write_text("PEM")
+    (tmp_path / "routes.json").write_text("{}")
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "empty").write_text("\n")
     return tmp_path
@@ -35,6 +36,7 @@ GOOD = {
     "a URL with a signature": Settings(repository="s3://bucket/models", require_signature=("key.pem",)),
     "a URL with trust": Settings(repository="s3://bucket/models", trust_remote_code=True),
     "origins": Settings(cors_origin=("*", "http://localhost:3000")),
+    "a header to choose by": Settings(routes="routes.json", route_header="x-user-id"),
     "a socket": Settings(unix_socket="here.sock"),
     "explicit": Settings(model_control="explicit", load=("houses",)),
     "tokens": Settings(access=(Grant(("read",), token_file="token"), Grant(("read",), token_sha256="0" * 64))),
@@ -61,6 +63,11 @@ BAD = {
     "a log in no folder": (Settings(access_log="none/log"), "access_log: the folder"),
     "traces to nowhere": (Settings(traces="localhost:4318"), "traces: wanted http://"),
     "an origin with a path": (Settings(cors_origin=("https://a.example/x",)), "cors_origin: wanted * or an origin"),
+    "a header without weights": (Settings(route_header="x-user-id"), "route_header: only with routes"),
+    **{
+        f"the header {header}": (Settings(routes="routes.json", route_header=header), "route_header: wanted a header")
+        for header in ("X-User", "user id", "content-type", "host", "grpc-timeout", "user-bin", ":path", "a" * 101)
+    },
     "what to load, by signal": (Settings(load=("houses",)), "load: only with model_control explicit"),
     "versions": (Settings(versions="newest"), "versions: wanted all, latest"),
     "versions of a model": (Settings(models={"a": ModelSettings(versions="0")}), "[models.a] versions: wanted all"),
