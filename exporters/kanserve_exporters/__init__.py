@@ -23,8 +23,7 @@ class Exporter(Protocol):
     """The interface of an exporter module."""
 
     def export(self, kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-        """Export the network as files. Raises ExportError if the format cannot express it. Equal networks give equal
-        bytes."""
+        """The network as files, equal bytes for equal networks. Raises ExportError if the format cannot express it."""
         ...
 
 

@@ -183,8 +183,7 @@ _WITHOUT_BOTH = "- `-D@NO_GRADIENT` leaves out `@gradient`, `@hessian` and their
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as C source. Raises ExportError if a constant does not fit the precision. kanserve's own runtime
-    needs the form "files"."""
+    """The network as C source. Raises ExportError for a constant beyond the precision. Our runtime needs "files"."""
     if options.in_integers:
         texts = arrange_files(integer_files(kan, options), c_identifier(options.name), options.c_form)
         return {path: text.encode("ascii") for path, text in texts.items()}

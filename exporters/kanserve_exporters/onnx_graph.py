@@ -46,8 +46,7 @@ _INT64, _FLOAT, _DOUBLE = 7, 1, 11  # numbers of the types in ONNX
 
 
 def encode(body: Body, x: str, inputs: tuple[Variable, ...]) -> str:
-    """Encode raw values x: returns the numbers (batch, inputs) that the network uses. Values without a number become
-    NaN; infinities stay."""
+    """Encode raw values x as the numbers (batch, inputs) of the network; without a number NaN, infinities stay."""
     fills = body.table(
         "fill_values", np.array([np.nan if variable.fill_value is None else variable.fill_value for variable in inputs])
     )

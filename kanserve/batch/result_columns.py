@@ -181,8 +181,7 @@ def to_numbers(values: Any, name: str) -> Column:
 
 
 def keep_columns(names: Sequence[str], results: Sequence[str], keep: bool | Sequence[str]) -> list[str]:
-    """The columns of a table to keep next to the results. Raises DataError if one is missing, or has the name of a
-    result."""
+    """The columns of a table to keep beside the results. Raises DataError if one is missing, or named as a result."""
     kept = [name for name in names if keep] if isinstance(keep, bool) else list(keep)
     for name in kept:
         if name not in names:

@@ -143,8 +143,7 @@ def is_local(address: str) -> bool:
 
 
 def _pem(given: Pem, what: str, kind: str) -> bytes:
-    """Read a PEM file, or take its contents. Raises InputError if it has no block of this kind, since gRPC's own error
-    names no file."""
+    """Read a PEM file, or take its contents. Raises InputError without such a block: gRPC's error names no file."""
     if isinstance(given, bytes) or (isinstance(given, str) and given.lstrip().startswith("-----BEGIN ")):
         pem = given if isinstance(given, bytes) else given.encode()
     else:

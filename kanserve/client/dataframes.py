@@ -77,8 +77,7 @@ def _column(column: Any) -> NDArray[Any]:
 
 
 def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
-    """A DataFrame of values (N, names), of the same package and with the same index as `frame`; for a dict of columns
-    the values themselves."""
+    """A DataFrame of values (N, names), of the package and index of `frame`; for a dict of columns the values."""
     if isinstance(frame, Columns):
         return values
     package = _package(frame)
@@ -88,8 +87,7 @@ def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
 
 
 def series(frame: Any, values: NDArray[Any], name: str) -> Any:
-    """A Series of values (N,), of the same package and with the same index as `frame`; for a dict of columns the values
-    themselves."""
+    """A Series of values (N,), of the package and index of `frame`; for a dict of columns the values themselves."""
     if isinstance(frame, Columns):
         return values
     package = _package(frame)

@@ -25,8 +25,7 @@ class Received:
         self._bytes = 0
 
     def add(self, part: pb.ExportSourceResponse) -> None:
-        """Add the next part. Raises FormatError for a forbidden path or too much data, IntegrityError for a wrong
-        checksum."""
+        """Add the next part. Raises FormatError for a bad path or too much data, IntegrityError for a bad checksum."""
         if not self._parts:
             self._begin(part.path)
         elif part.path != self._path:

@@ -63,8 +63,7 @@ class Table:
         return values
 
     def numbers(self, name: str) -> tuple[Array, str] | None:
-        """The numbers of a column that are written as text, and a note on how they were read; None for other
-        columns."""
+        """The numbers of a column that are written as text, and a note on how they were read; None of others."""
         found = self.number_texts.get(name)
         if found is None:
             return None
@@ -88,8 +87,7 @@ class Table:
 
     @cached_property
     def number_texts(self) -> dict[str, NumberTexts]:
-        """By name, the numbers in columns of text that contain any, and in columns of floats whose points may all
-        be thousands separators."""
+        """By name, the numbers in columns of text, and in those of floats whose points may all mark thousands."""
         doubtful = {name: number_texts(texts) for name, texts in self._doubtful.items()}
         return self._of_text | {name: found for name, found in doubtful.items() if found is not None}
 

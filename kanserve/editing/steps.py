@@ -55,8 +55,7 @@ def exact_text(formula: Formula, names: Sequence[str]) -> str:
 
 
 def network_of(text: str, kan: Kan) -> Kan:
-    """The network of a formula, with the inputs, ranges and output of `kan`. Raises InputError, with the position, if
-    it is not valid."""
+    """The network of a formula, with the variables of `kan`. Raises InputError, with the position, if not valid."""
     if len(kan.outputs) != 1 or kan.classes:
         raise InputError(f"A formula replaces a network of one output; this one has {len(kan.outputs)}.")
     names = [variable.name for variable in kan.inputs]

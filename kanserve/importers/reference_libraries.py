@@ -52,8 +52,7 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
 
 
 def import_library(library: str) -> Any:
-    """Import the library. Raises MissingDependencyError if it or a dependency is missing; InputError if no usable
-    version is published."""
+    """Import the library. Raises MissingDependencyError without it, InputError if no usable version is published."""
     if library not in _PACKAGES:
         raise InputError(
             f"{library} is a kind of layer, of no package: there is nothing to verify with. Compare the network with"

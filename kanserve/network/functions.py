@@ -164,8 +164,7 @@ def function(name: str) -> Function:
 
 
 def finite_slope(name: str, x: Array) -> Array:
-    """The derivative of a function, with infinite values (such as of a root at 0) replaced by 0, so that a single row
-    does not stop a fit."""
+    """The derivative of a function, infinite values (as of a root at 0) made 0, so that no row stops a fit."""
     slope = FUNCTIONS[name].derivative(x)
     result: Array = np.where(np.isinf(slope), 0.0, slope)
     return result

@@ -56,8 +56,7 @@ def colours(theme: Theme, ax: "Axes | None") -> Palette:
 
 
 def new_axes(ax: "Axes | None", size: tuple[float, float], tones: Palette, *, whole: bool = False) -> "Axes":
-    """The Axes passed in, or those of a new figure of this size in inches on the palette's background; `whole`: no
-    margins."""
+    """The Axes passed in, or a new figure's of this size in inches on the palette's ground; `whole`: no margins."""
     if ax is not None:
         return ax
     try:

@@ -260,8 +260,7 @@ def _size(values: Array) -> Array:
 
 
 def _is_change(slopes: Array, values: Array, difference: Array, step: Array) -> bool:
-    """Whether slopes (N, M, inputs) match the change of values (N, M) in a step back and forth, and are NaN on rows of
-    values with NaN."""
+    """Whether slopes (N, M, inputs) match the change of values (N, M) in a step back and forth, NaN included."""
     with np.errstate(all="ignore"):
         change = np.einsum("noi,ni->no", slopes, step)
         most = np.nan_to_num(np.einsum("noi,ni->no", np.abs(slopes), np.abs(step)), posinf=0.0).max(axis=0)

@@ -161,8 +161,7 @@ class Server:
                 observer.reopen()
 
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
-        """Finish accepted calls and stop. Returns whether all finished within `grace` seconds. `last`: the process ends
-        next."""
+        """Finish accepted calls and stop. Returns whether all ended in `grace` seconds. `last`: the process ends."""
         self._transport.announce_end()  # before health changes, so that what it reports is true
         self._health.stop()
         done = self._transport.drain(self.settings.grace_seconds if grace is None else grace)

@@ -31,8 +31,7 @@ def propose_merges(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
 
 
 def _mergeable(layer: Layer) -> list[tuple[int, int]]:
-    """Pairs (kept, dropped) of sum nodes of splines, where `kept` has all inputs of `dropped`; for equal inputs the
-    first is kept."""
+    """Pairs (kept, dropped) of sum nodes of splines: `kept` has all inputs of `dropped`, the first of equals."""
     if (layer.arity > 1).any() or layer.symbolic_mask.any():
         return []
     alive = layer.alive

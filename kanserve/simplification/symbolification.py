@@ -1,7 +1,7 @@
 """Replace splines by named functions, the most certain edge first, with a joint refit after each. Several functions of
-the most certain edge are tried, since functions may look alike on an edge until the others have followed; the one with
-the least error for its complexity is kept. If the result is not as good as the splines, a second search goes deeper
-(`replacements.further_offers`)."""
+the two most certain edges are tried, since functions may look alike on an edge until the others have followed; the one
+with the least error for its complexity is kept. If the result is not as good as the splines, a second search goes
+deeper (`replacements.further_offers`)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,9 @@ DEEP_EDGES = 3  # number of edges on which composites and variants are tried, th
 DEEP_OFFERS = 2  # composites and variants to try on each of these edges, in addition to single functions
 # Steps of the joint refit after each name. Prototype's value; a single step lost two laws of 30.
 REFIT_STEPS = 12
-OFFERS = 5  # functions tried on an edge
+
+OFFERS = (5, 3)
+"""Functions tried on a state's most certain edge, and on its second."""
 COMPLEXITY_WEIGHT = 0.012
 
 
@@ -202,7 +204,7 @@ def _name_some(search: _Search, start: _State) -> _State:
                 for offer in choice.offers[place]
                 if offer.error <= NEAR_ERROR_RATIO * max(judge.tolerance, choice.error)
             ]
-            children = _judge_all(search, state, [[offer] for offer in near[:OFFERS]])
+            children = _judge_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if judge.accepts(child.losses, best)]
             if accepted:
                 # The refit may have changed edges that had no acceptable name, so all are tried again.
@@ -222,8 +224,9 @@ def _children(search: _Search, state: _State) -> list[_State]:
         children = _judge_all(search, state, [together])
         if children:
             return children
-    for place in choice.surest:
-        children = _judge_all(search, state, [[offer] for offer in _offers_to_try(choice.offers[place])])
+    for start in range(0, len(choice.surest), len(OFFERS)):
+        attempts = _offers_to_try(choice.surest[start : start + len(OFFERS)], choice.offers)
+        children = _judge_all(search, state, [[offer] for offer in attempts])
         if children:
             return children
     return [replace(state, done=True)]
@@ -258,12 +261,15 @@ def _together(choice: _Choice) -> list[Offer]:
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
 
-def _offers_to_try(offered: Sequence[Offer]) -> list[Offer]:
-    """The best offers for an edge, always with a line, since another edge may compensate."""
-    plain = [offer for offer in offered if offer.plain]
-    special = [offer for offer in offered if not offer.plain]
-    lines = [offer for offer in plain[OFFERS:] if offer.symbolic.function == "x"]
-    return [*plain[:OFFERS], *lines, *special[:DEEP_OFFERS]]
+def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
+    """The offers to try on the most certain edges, always with a line, since another edge may compensate."""
+    chosen: list[Offer] = []
+    for place, count in zip(surest, OFFERS, strict=False):
+        plain = [offer for offer in offered[place] if offer.plain]
+        special = [offer for offer in offered[place] if not offer.plain]
+        lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
+        chosen += [*plain[:count], *lines, *special[:DEEP_OFFERS]]
+    return chosen
 
 
 def _judge_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:

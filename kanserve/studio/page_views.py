@@ -412,8 +412,7 @@ def responses_at(kan: Kan, x: Array, nodes: Sequence[NodeView]) -> Responses:
 
 
 def map_at(kan: Kan, x: Array, nodes: Sequence[NodeView], across: int, down: int) -> tuple[Array, ...]:
-    """The predictions over two inputs around one row (inputs,): the values of each of them, and the outputs (down,
-    across, outputs)."""
+    """Predictions over two inputs around a row (inputs,): the values of each, and outputs (down, across, outputs)."""
     u, v = (np.linspace(nodes[i].low, nodes[i].high, MAP_POINTS) for i in (across, down))
     rows = np.tile(x, (MAP_POINTS, MAP_POINTS, 1))
     rows[:, :, across], rows[:, :, down] = u[None, :], v[:, None]

@@ -75,8 +75,7 @@ def average(kans: Sequence[Kan]) -> Kan:
 
 
 def members_of_mean(kan: Kan, rows: Array) -> tuple[Kan, ...]:
-    """The networks of which `kan` is the mean, with its inputs. Empty if it is not a mean, or no longer computes theirs
-    on these rows."""
+    """The networks of which `kan` is the mean, with its inputs. Empty if it is none, or not on these rows."""
     members = tuple(replace(member, inputs=kan.inputs) for member in kan.members)
     if len(members) < 2:
         return ()

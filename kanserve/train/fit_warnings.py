@@ -251,8 +251,7 @@ def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> li
 
 
 def _errors_on_left_out(fitted: Fitted) -> tuple[Array, Array] | None:
-    """The errors of each row for a network and for a constant fitted without the row and its repetitions; None if too
-    few rows remain."""
+    """The errors of each row for a network and a constant fitted without it and its repetitions; None if few."""
     rows = fitted.train
     groups = np.unique(rows.x, axis=0, return_inverse=True)[1].ravel()
     if fitted.refit is None or groups.max() < 2:

@@ -119,8 +119,7 @@ def clipped(problem: Problem, inner: Inner) -> Kan:
 
 
 def screened(problem: Problem, inner: Inner) -> Kan:
-    """Drop inputs that explain nothing, if there are many rows or more parameters than targets. The network gets them
-    back with pruned edges."""
+    """Drop inputs that explain nothing, if rows or parameters are many. They come back with pruned edges."""
     kan, data, options = problem.kan, problem.data, problem.options
     many = len(data) >= SCREENING_MANY_ROWS and data.x.size <= BATCHES_KEPT
     problem = replace(problem, sizing=kan if many else None)

@@ -10,8 +10,7 @@ from kanserve_exporters._shared.layer_tables import Splines
 
 
 def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, dialect: Dialect) -> list[str]:
-    """Statements that compute for each input i the slopes s[j] of its edges to subnodes j, and then run `added`; n must
-    be declared."""
+    """Statements that compute for each input i the slopes s[j] of its edges, and run `added`; n must be declared."""
     found = rows(layer, splines, dialect.precision)
     outputs = len(splines.subnodes)
     every_output = outputs == layer.subnodes

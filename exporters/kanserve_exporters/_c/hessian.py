@@ -48,8 +48,7 @@ _MOST_ON_STACK = 2**15  # numbers, which are 256 KiB in double
 
 
 def hessian(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definitions of `@hessian`, `@hessian_batch` and their helpers. Raises ExportError if they would need too much
-    stack."""
+    """The definitions of `@hessian`, `@hessian_batch` and helpers. Raises ExportError if they need too much stack."""
     numbers = sum(_rooms(kan).values())
     if numbers > _MOST_ON_STACK:
         raise ExportError(
@@ -172,8 +171,7 @@ def _rooms(kan: Kan) -> dict[str, int]:
 
 
 def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """`@hessian_row(x, y, dy_dx, d2y_dx2)`: the second derivatives of one row, and the other results unless they are
-    null."""
+    """`@hessian_row(x, y, dy_dx, d2y_dx2)`: the second derivatives of a row, and other results unless null."""
     starts = np.cumsum([0, *kan.shape]).tolist()
     outside = any(has_domain(part, dialect) for part in layers)
     back, source = _back(kan, starts)

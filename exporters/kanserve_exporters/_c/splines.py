@@ -306,8 +306,7 @@ def locate(number: int, rows: Rows) -> list[str]:
 
 
 def locate_slopes(number: int, rows: Rows, derivative: int = 1) -> str:
-    """The call that returns the first row of the n-th spline input at x, and the weights w of the slope or second
-    derivative."""
+    """The call that returns the first row of the n-th spline input at x, and the weights w of its derivatives."""
     name = f"@{rows.kind}_{_SUFFIX[derivative]}"
     if isinstance(rows.grid, Even):
         return f"{name}(@grid_{number} + n, {rows.grid.steps.shape[1]}, {rows.grid.last}, &x, w)"

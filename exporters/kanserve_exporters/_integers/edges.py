@@ -62,8 +62,7 @@ class Cells:
         return np.asarray(np.minimum(by_slope, (highest - lowest).max(axis=0)))
 
     def error(self, polynomials: Array) -> Array:
-        """Bounds (O,) on the error of cubic splines that replace the edges, given as polynomials (O, C, 4) about the
-        centres."""
+        """Bounds (O,) on the error of cubic splines for the edges, as polynomials (O, C, 4) about the centres."""
         apart = self.polynomials - np.pad(polynomials, ((0, 0), (0, 0), (0, self.polynomials.shape[2] - 4)))
         powers = self.radii[:, None] ** np.arange(apart.shape[2])  # (C, k+1)
         rest = (

@@ -33,8 +33,7 @@ class Shape:
     order: int
 
     def terms(self, how: How, rows: int) -> tuple[float, ...]:
-        """The numbers that the cost constants of this form are multiplied by, for a batch of `rows`; 0 where a constant
-        does not apply."""
+        """The numbers that this form's constants are multiplied by, for a batch of `rows`; 0 for one that is not."""
         functions = self.inputs * (self.intervals + self.order)
         parts = self.order // 2 + 1
         cells = {"bumps": functions * parts, "parts": functions * parts, "basis": functions * (self.order + 1)}

@@ -73,8 +73,7 @@ class Shaper:
         return found
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
-        """Write a polynomial in one input as a sum of powers, unless the other form is much simpler, as x*(x + 1)^2
-        is."""
+        """A polynomial in one input as a sum of powers, unless another form is much simpler, as x*(x + 1)^2 is."""
         expanded = self._algebra.expand(polynomial)
         atoms = factoring.atoms_of(expanded)
         powers = [exponent for product in expanded for _, exponent in product]

@@ -231,8 +231,7 @@ class Algebra:
         return tuple(result)
 
     def power(self, polynomial: Polynomial, exponent: float) -> Polynomial:
-        """Raise the polynomial to a power. Raises ZeroDivisionError for 0 to a negative power, FormulaError if it is
-        not real."""
+        """The polynomial to a power. Raises ZeroDivisionError for 0 to a negative power, FormulaError if not real."""
         exponent = self._exponent(-1, exponent)
         if exponent == 0:
             return {ONE: 1.0}

@@ -93,8 +93,7 @@ class Products:
                 yield 1.0, raised
 
     def _write(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
-        """Build coefficient·product. Bracketed factors are taken from `inside` if given; otherwise the simplest
-        equivalent form is chosen."""
+        """Build coefficient·product, with bracketed factors from `inside` if given, else in the simplest form."""
         # `inside` has brackets in other forms than the atoms of the algebra.
         others = () if inside else in_other_words(self._algebra, coefficient, product)
         return simplest([self._group(c, p, inside) for c, p in ((coefficient, product), *others)])
@@ -141,8 +140,7 @@ class Products:
         return simplest([outside, within])
 
     def _fractional(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> list[Node]:
-        """Factors with fractional exponents such as 5/3; positive factors with equal exponents become one power of a
-        quotient."""
+        """Factors with fractional exponents such as 5/3; positive ones of equal exponent become a quotient's power."""
         made: list[Node] = []
         for size in sorted({abs(exponent) for _, exponent in factors}):
             own = [(n, exponent) for n, exponent in factors if abs(exponent) == size]
@@ -173,8 +171,7 @@ class Products:
         roots: Sequence[tuple[int, float]],
         inside: dict[int, Node],
     ) -> Node:
-        """The product with its roots under one root sign, with integer powers and the coefficient inside or outside,
-        whichever is simpler."""
+        """The product with its roots under one sign, integer powers and the coefficient inside or outside it."""
         if not roots:
             return self._nodes.times(coefficient, above, under)
         made: list[Node] = []
@@ -196,8 +193,7 @@ class Products:
         return self._nodes.call("sqrt", self._group(factor, tuple(within), inside))
 
     def _whole(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> tuple[list[Node], list[Node]]:
-        """Factors with integer exponents, in numerator and denominator; equal exponents become one power of a
-        quotient."""
+        """Factors with integer exponents, above and below; those of equal exponent become one power of a quotient."""
         above: list[Node] = []
         under: list[Node] = []
         sizes = sorted({abs(exponent) for _, exponent in factors})

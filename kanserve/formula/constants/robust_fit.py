@@ -141,8 +141,7 @@ def tail_evidence(residuals: Array) -> float:
 def pseudo_values(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, loss: FitLoss, weights: ArrayLike | None = None
 ) -> Array:
-    """Outputs (N,) for which (weighted) least squares gives the same formula as fitting y (N,) at rows x (N, inputs)
-    with this loss."""
+    """Outputs (N,) for which (weighted) least squares gives the formula that fits y (N,) at x by this loss."""
     data = check_data(x, y, weights)
     got = evaluate_tree(tree, {}, data.x)
     residuals = data.weight_rows(data.y - got)

@@ -50,8 +50,7 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another formula for the same output, its complexity, and its errors (RMSE) on training and validation rows (None
-    without any)."""
+    """Another formula for the same output, its complexity, and its RMSE on training and validation rows, or None."""
 
     formula: Formula
     complexity: float

@@ -71,8 +71,7 @@ class Steps:
         return step[1:] if self.fold and step[0] == "mul" else (atom,)
 
     def summands(self, atom: int) -> tuple[int, ...]:
-        """The summands of an atom if they are few and have no constant (which a larger term could absorb); else the
-        atom itself."""
+        """The summands of an atom if they are few and have no constant (a larger term could absorb it); else itself."""
         step = self.steps[atom]
         if not self.fold or step[0] != "add" or len(step) > LINEAR_FORMS_LONGEST_SPLICED:
             return (atom,)

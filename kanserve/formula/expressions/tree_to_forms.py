@@ -66,8 +66,7 @@ def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str
 
 
 def form_of_tree(steps: Steps, tree: Tree) -> Form:
-    """Convert a closed form to a linear form over these steps. Raises FormulaError for splines, and constants that a
-    double cannot represent."""
+    """A closed form as a linear form over these steps. Raises FormulaError for splines and infinite constants."""
     forms: list[Form] = []
     for position, step in enumerate(tree):
         arguments = [forms[reference] for reference in references(step)]

@@ -53,8 +53,7 @@ class Sensitivity:
         return digits
 
     def _add_digits(self, digits: NDArray[np.int64], total: Array, tolerance: float) -> None:
-        """Add digits, each time to the constant that contributes most in the worst row, until all rows are within
-        tolerance."""
+        """Add digits, each time to the constant that adds most in the worst row, until all are within tolerance."""
         constants = np.arange(len(digits))
         while True:
             row = int(np.abs(total).argmax()) if len(total) else 0

@@ -186,8 +186,7 @@ class _Target:
         return np.maximum(self._tolerance, SHARE * far)
 
     def _errors(self, tree: Tree, x: Array, y: Array | None = None) -> Array:
-        """The error of a tree relative to the allowed one: infinite if only the tree is not finite, 0 if the exact one
-        is not."""
+        """The error of a tree relative to the allowed one: infinite if it is not finite, 0 if the exact one is not."""
         y = evaluate_tree(self._tree, self._tables, x) if y is None else y
         errors = np.abs(evaluate_tree(tree, self._tables, x) - y)
         errors = np.where(errors > 0, errors / self._allow(y), errors)

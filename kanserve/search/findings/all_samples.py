@@ -51,8 +51,7 @@ def refit_on_all_samples(found: Findings, finisher: Finisher) -> Findings:
 
 
 def _recognise_again(formula: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:
-    """Drop the recognised numbers of a law that all samples would not give, and add none, except that a term's factor
-    may become 1 again."""
+    """Drop the recognised numbers of a law that all samples would not give; a term's factor may become 1 again."""
     if finisher.over():
         return formula
     many = finite_rows(formula.formula.tree, every.sample(POSTPROCESS_RECOGNITION_ROWS, 0))

@@ -73,8 +73,7 @@ def _bytes_of(stored: StoredFindings) -> bytes:
 
 
 def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
-    """Read a findings file. Raises NotFoundError if it is missing; FormatError if it is damaged, of another version, or
-    not a findings file."""
+    """Read a findings file. Raises NotFoundError if missing, FormatError if damaged or not of this version."""
     return _read_stored(_content(path), os.fspath(path))
 
 

@@ -107,8 +107,7 @@ class Finisher:
             return None
 
     def fit_tree(self, tree: Tree) -> ScoredFormula | None:
-        """Fit the constants of the tree to all rows without changing its structure. Returns None if the result is not
-        usable (see `finish`)."""
+        """Fit the constants of the tree to all rows, but not its structure. None if not usable (see `finish`)."""
         try:
             found = self._score(tree if self.few is self.learn else self._refit_on_all(tree))
             return found if found is not None and self.constraints.allow(found.formula.tree) else None

@@ -204,8 +204,7 @@ class ScoredFormula:
 
     @property
     def _rows(self) -> tuple[Array, Array, Array | None]:
-        """Inputs, outputs (pseudo-values if the loss is not squared, so that least squares gives this formula) and
-        weights."""
+        """Inputs, outputs (or pseudo-values for which least squares gives this formula) and weights."""
         rows = self._finite
         y = rows.y[:, 0]
         if self.loss != "squared":

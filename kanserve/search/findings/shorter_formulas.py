@@ -195,8 +195,7 @@ def _without_one(tree: Tree) -> Iterator[tuple[Tree, bool]]:
 
 
 def with_step(tree: Tree, place: int, new: Step | int, last: int | None = None) -> Tree:
-    """Replace a step by another step, or by a reference to another one's value. The result ends at `last` and has no
-    unused steps."""
+    """Replace a step by another, or by a reference to one's value. The result ends at `last`, nothing unused."""
     used: set[int] = set()
     alias = {place: new} if isinstance(new, int) else {}
     steps = [new if n == place and not isinstance(new, int) else step for n, step in enumerate(tree)]

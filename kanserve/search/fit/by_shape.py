@@ -117,8 +117,7 @@ class _Plan:
         yield from self._name_shapes(waiting[:TRIED_AFTER_LEVEL])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
-        """The shapes whose fitted splines may be right, for each link function. With one input they are already
-        named."""
+        """The shapes whose fitted splines may be right, for each link. With one input they are already named."""
         steps = []
         for place, link in enumerate(self.links):
             linked = self._apply_link(link)

@@ -108,8 +108,7 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
 
 
 def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> Iterator[Offer]:
-    """Offers c·t^p + d with a real exponent, where t is the distance from the natural place; only if all samples are on
-    one side of it."""
+    """Offers c·t^p + d with a real exponent; t is the distance from the natural place, on one side of it."""
     sign = 1.0 if samples.low >= samples.natural else -1.0
     if samples.low < samples.natural < samples.high:
         return

@@ -101,8 +101,7 @@ def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork
 
 
 def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
-    """The form with the least description length whose residuals are only noise, and its margin to the next curve;
-    otherwise the closest form."""
+    """The form of least description length that leaves only noise, and its margin to the next; or the closest."""
     x = problem.x[:, 0]
     rows = FormRows(x, problem.y, np.ones(len(x)))
     forms = [form for form in library_forms(tuple(search.library)) if rows.can_be(form)]

@@ -26,8 +26,7 @@ _HALF_TURN = math.pi / 2
 
 @dataclass(frozen=True)
 class Link:
-    """A link function g, its inverse on the branch of the outputs, and its derivative. With sign -1 the link is g(-y),
-    for negative outputs."""
+    """A link function g, its inverse on the outputs' branch, and its derivative. With sign -1 it is g(-y)."""
 
     name: str
     forward: Elementwise

@@ -101,8 +101,7 @@ def _rounding(polynomial: Polynomial, x: Array) -> Array:
 
 
 def _break(change: Polynomial, low: float, high: float, limit: float) -> tuple[Polynomial, Break]:
-    """The term that turns one piece into the next, with its break in (low, high], and the part of it that belongs to
-    the first polynomial."""
+    """The term that turns one piece into the next, its break in (low, high], and its part in the first polynomial."""
     margin = 1e-6 * (high - low)
     roots = np.asarray(change.trim(limit).roots(), complex)
     near = roots.real[(roots.imag == 0) & (low - margin <= roots.real) & (roots.real <= high + margin)]

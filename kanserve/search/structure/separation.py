@@ -89,8 +89,7 @@ def _fit_sum(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothe
 
 
 def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """y as a product, from the surrogate of log(y): exponentiating its sum gives the factors, or a start for fitting
-    them."""
+    """y as a product, from the surrogate of log(y): the exponential of its sum gives the factors, or a start."""
     for parts in claimed:
         form, logarithms = _fit_sum(x, y, full, parts)
         values = np.exp(np.clip(logarithms, -300, 300))

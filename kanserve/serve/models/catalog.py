@@ -83,8 +83,7 @@ class LazyFormulas:
             self._packed = zlib.compress(data, 1)
 
     def read(self) -> "tuple[tuple[Formula, ...], tuple[Evidence, ...]]":
-        """The formulas and the evidence for each (possibly none). Raises FormulaError if the network is too large to
-        have any."""
+        """The formulas and the evidence for each, if any. Raises FormulaError if the network is too large for any."""
         if not self._packed:
             raise FormulaError(
                 f"The network has {self.edges} edges: its formulas are too large to be read. Simplify it first."
@@ -294,8 +293,7 @@ class Catalog:
     def changed(
         self, news: Mapping[str, tuple[Mapping[int, Model], Mapping[Key, str]]], changing: Mapping[Key, State]
     ) -> "Catalog":
-        """A copy with new versions and reasons for some models. The rest is shared, since there may be thousands of
-        models."""
+        """A copy with new versions and reasons for some models. The rest is shared: there may be thousands."""
         models = dict(self.models)
         reasons = {key: reason for key, reason in self.reasons.items() if key[0] not in news}
         for name, (versions, why) in news.items():

@@ -82,8 +82,7 @@ def announce(
     transport: str,
     processes: int = 1,
 ) -> None:
-    """Log what is served, where and by which transport, and what cannot be served. gRPC's `address` comes last, where
-    programs read it."""
+    """Log what is served, where and how, and what cannot be. gRPC's `address` comes last, for programs to read."""
     served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded

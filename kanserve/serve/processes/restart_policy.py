@@ -35,8 +35,7 @@ class Breaker:
         self._unready = 0
 
     def ended(self, now: float, status: int, lived: float | None) -> float:
-        """Record a worker's end. Returns the seconds until the next one may start; `lived` is how long it was ready, or
-        None."""
+        """Record a worker's end. Returns the seconds until the next may start; `lived`: how long it was ready."""
         if lived is not None and lived > WITHIN:
             self._pause = 0.0
         if lived is None:

@@ -1,2 +1,1 @@
-"""The REST half of the Open Inference Protocol: HTTP requests become the messages of the gRPC calls, and go through the
-same handlers."""
+"""The REST half of the Open Inference Protocol: HTTP requests become messages for the handlers of gRPC calls."""

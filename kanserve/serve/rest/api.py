@@ -246,8 +246,7 @@ class RestApi:
         return response
 
     def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[Unpacked]:
-        """Iterator over the single request message of a unary call. The body is decompressed and decoded only when
-        the message is requested."""
+        """The request message of a unary call. The body is decompressed and decoded only when it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
             inflated = _inflate(body, self.most)

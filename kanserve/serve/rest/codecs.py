@@ -32,8 +32,7 @@ class Codec(Protocol):
 
 
 class MessageCodec:
-    """Converts REST calls to protobuf request messages and back: each field is taken from the path, query or body
-    entry of the same name."""
+    """REST calls as protobuf messages and back: a field is the path, query or body entry of the same name."""
 
     def __init__(self, method: Method, rest: Rest, model: str, version: str) -> None:
         self._method, self._rest, fields = method, rest, method.request.DESCRIPTOR.fields_by_name

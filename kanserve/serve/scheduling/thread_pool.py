@@ -245,8 +245,7 @@ class ThreadPool(Executor):
             return []
 
     def _hold(self, size: int) -> None:
-        """Count a large message against the memory limit until this thread's call ends. Messages of the few streams are
-        not counted."""
+        """Count a large message against the memory limit until this thread's call ends; streams do not count."""
         if (worker := getattr(self._here, "worker", None)) is None:
             return
         with self._lock:

@@ -156,8 +156,7 @@ class NativeTransport:
         self._threads.ready = False
 
     def drain(self, grace: float) -> bool:
-        """Tell the clients to go elsewhere, refuse new work, and wait for accepted calls. Returns whether they ended in
-        time."""
+        """Send the clients elsewhere, refuse new work, and wait for accepted calls. Returns whether they ended."""
         until = time.monotonic() + grace
         self._library.drain(self._server, round(grace * 1e9))
         while True:

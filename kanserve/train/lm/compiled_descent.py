@@ -158,8 +158,7 @@ def _problem(
     threads: int | None,
     keep: Kept,
 ) -> tuple[_Problem, Array, Array]:
-    """The C structure, the targets, and the square roots of the weights (N, outputs). Arrays that it points to are
-    appended to `keep`."""
+    """The C structure, the targets, and the roots of the weights (N, outputs). It points to arrays in `keep`."""
     x, y, row_weights = data
     joined = groups(order, len(kan.outputs))
     group, part = group_records(joined, kan)

@@ -243,8 +243,7 @@ class Descent(Protocol):
         maximum. Returns False if no step can help: they are not finite, or the gradient is 0."""
 
     def attempt(self, damping: float) -> tuple[float, float]:
-        """Try a damped step. Returns the new value (infinite if not finite) and the decrease that the quadratic model
-        predicts."""
+        """Try a damped step. Returns the new value (perhaps infinite) and the fall that the model predicts."""
 
     def accept(self) -> None:
         """Take the step that was attempted last."""

@@ -285,8 +285,7 @@ def _try(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
 
 
 def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
-    """Add knots where the residuals jump, if that helps on the validation rows. Returns the candidate, and how many
-    intervals were added."""
+    """Add knots where the residuals jump, if validation rows gain. Returns the candidate and added intervals."""
     if is_good(best, now.plan):
         return best, 0
     moved = with_jumps(best.kan, now.plan.train.sample(JUMPS_ROWS, now.plan.settings.seed), now.plan.loss)

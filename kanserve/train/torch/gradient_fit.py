@@ -313,8 +313,7 @@ class _Run:
             self.watch.best = best.loss, best.kan
 
     def _follow(self, vector: Tensor) -> None:
-        """Update hidden grids to the range of their data, if needed. The first layer's grids already have that
-        range."""
+        """Update hidden grids to the range of their data, if needed. The first layer's have that range already."""
         sample = self.rows.sample(RANGE_ROWS)
         if not isfinite(value(self.goal, self.model, vector, Batches(sample, self.settings.device))):
             return

@@ -38,8 +38,7 @@ _watchers: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", la
 
 
 def watch(x: Tensor) -> bool:
-    """Whether operator calls are being traced or counted. If not, bypassing torch's dispatcher halves the cost of a
-    small layer."""
+    """Whether operator calls are traced or counted. If not, bypassing torch's dispatcher halves a layer's cost."""
     return type(x) is not Tensor or torch.compiler.is_compiling() or _watchers() > 0
 
 

@@ -112,8 +112,7 @@ class KanModule(nn.Module):
         return v.reshape(*x.shape[:-1], v.shape[1])
 
     def _plainly(self, v: Tensor, edges: list[Tensor] | None) -> Tensor:
-        """Compute the last layer's nodes from the first layer's inputs in plain torch; rows are the last axis of input
-        and output."""
+        """The last layer's nodes from the first layer's inputs in plain torch; rows are the last axis of both."""
         fine = torch.isfinite(v).all(dim=0)
         for layer in self.each():
             # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.

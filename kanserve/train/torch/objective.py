@@ -89,8 +89,7 @@ class Model:
         return self.module
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """The gradient with respect to the vector; 0 for parameters that are fixed or that the loss does not depend
-        on."""
+        """The gradient by the vector; 0 for parameters that are fixed or that the loss does not depend on."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradient = torch.cat([part.flatten() for part in parts])
         return gradient if self.free is None else gradient * self.free
@@ -139,8 +138,7 @@ def model(kan: Kan, device: str) -> Model:
 
 
 def value(goal: Goal, trained: Model, vector: Tensor, rows: Batches) -> float:
-    """The loss with l1 and entropy penalties on these rows, without the shrinkage; infinite if the network is not
-    finite."""
+    """The loss with l1 and entropy penalties on these rows, not the shrinkage; infinite if the network is."""
     module = trained.write(vector)
     with torch.no_grad():
         total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
@@ -167,8 +165,7 @@ def shrinkage(goal: Goal, trained: Model, vector: Tensor) -> tuple[float, Tensor
 
 
 def function(goal: Goal, trained: Model, rows: Batches, positions: Places | None = None) -> Function:
-    """A function of the vector that returns the loss plus all penalties, and the gradient; on all rows, or those at
-    `positions`."""
+    """A function of the vector that returns loss, penalties and the gradient; on all rows, or `positions`."""
     count = len(rows) if positions is None else len(positions)
 
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
