@@ -47,7 +47,7 @@ static void begin_server(void)
     kanserve_config config = {.max_message = 1 << 14, .max_held = 1 << 16, .inline_budget = 5000, .keepalive = SECOND * 60,
                               .greeting_time = SECOND * 60, .write_time = SECOND * 60, .ping_time = SECOND * 60,
                               .linger_time = SECOND * 60, .max_streams = 16, .max_metadata = 512, .max_connections = 64, .queue = 8,
-                              .hand_out_rows = 1};
+                              .hand_out_rows = 1, .route_header = "x"};
     kanserve_path paths[PATHS] = {{PATH_UNARY, 0, 1, 0, SECOND * 60}, {PATH_UNARY, ANSWERS_INFER, 1, 0, SECOND * 60},
                                   {PATH_STREAM, 0, 1, 0, SECOND * 60}, {PATH_UNARY, 0, 0, 1, SECOND * 60},
                                   {PATH_STREAM, 0, 0, 1, SECOND * 60},

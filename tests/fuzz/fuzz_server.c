@@ -71,7 +71,7 @@ static void begin_server(int connections, int memory)
     const kanserve_config config = {.max_message = 1 << 17, .max_held = memory, .inline_budget = 5000,
                                     .keepalive = SECOND * 60, .greeting_time = SECOND * 10, .write_time = SECOND * 60,
                                     .ping_time = SECOND * 20, .linger_time = SECOND, .max_streams = 16, .max_metadata = 512,
-                                    .max_connections = connections, .queue = 8, .hand_out_rows = 1};
+                                    .max_connections = connections, .queue = 8, .hand_out_rows = 1, .route_header = "x"};
     const kanserve_path paths[PATHS] = {{PATH_UNARY, 0, 1, 0, SECOND * 60}, {PATH_UNARY, ANSWERS_INFER, 1, 0, SECOND * 60},
                                         {PATH_STREAM, 0, 1, 0, SECOND * 60}, {PATH_UNARY, 0, 0, 1, SECOND},
                                         {PATH_STREAM, 0, 0, 1, SECOND * 60},
