@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import warn
 from kanserve.network.kan import Kan
-from kanserve.network.training_range import describe_outside, has_range, ranges
+from kanserve.network.training_range import describe_outside, has_edge, has_range, ranges
 from kanserve.train.outer_layers import without_outer_layers
 
 Array = NDArray[np.float64]
@@ -59,5 +59,5 @@ def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
         return None
     low, high = ranges(kan).T
     far = FAR * (high - low)
-    numbers = has_range(kan) & ~np.array([bool(variable.categories) for variable in kan.inputs])
+    numbers = has_range(kan) & has_edge(kan) & ~np.array([bool(variable.categories) for variable in kan.inputs])
     return np.where(numbers, low - far, -np.inf), np.where(numbers, high + far, np.inf)

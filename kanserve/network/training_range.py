@@ -29,6 +29,11 @@ def has_range(kan: Kan) -> NDArray[np.bool_]:
     return result
 
 
+def has_edge(kan: Kan) -> NDArray[np.bool_]:
+    """Mask (inputs,) of the inputs that an edge reads: pruning leaves the others without effect."""
+    return np.asarray(kan.layers[0].alive.any(axis=0))
+
+
 def corners(kan: Kan, most: int = 256) -> Array:
     """Rows at the corners of the ranges: all 2^inputs, or if that exceeds `most`, the two extremes and random ones."""
     spans = ranges(kan)
@@ -89,8 +94,9 @@ def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
 
 
 def describe_outside(kan: Kan, x: Array) -> str:
-    """Describe how many rows are outside the training range, and the inputs concerned most; "" if none is."""
-    values = _outside_values(kan, x)
+    """Describe how many rows are outside the training range of an input that has an edge, and the inputs concerned
+    most; "" if none is."""
+    values = _outside_values(kan, x) & has_edge(kan)
     count = int(values.any(axis=1).sum())
     if count == 0:
         return ""

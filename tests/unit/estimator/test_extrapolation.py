@@ -43,3 +43,11 @@ def test_what_is_outside_is_described():
         "x2 up to 11 (trained on 0 to 10)"
     )
     assert describe_outside(LAW, np.array([[0.5, np.nan]])).endswith(": x2 unknown")
+
+
+def test_an_input_without_an_edge_is_not_described():
+    kan = kanserve.from_formula("sin(x1)", inputs=["x1", "x2"], ranges={"x1": (0, 1), "x2": (0, 10)})
+    assert describe_outside(kan, np.array([[0.5, 50.0]])) == ""
+    assert describe_outside(kan, np.array([[3.0, 50.0]])) == (
+        "1 of 1 rows is outside the range of the training data: x1 up to 3 (trained on 0 to 1)"
+    )
