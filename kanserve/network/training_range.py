@@ -7,6 +7,7 @@ from kanserve.data.near_names import first_names
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import activations, edges, evaluate
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import find_used_inputs
 from kanserve.network.splines import span
 
 Array = NDArray[np.float64]
@@ -89,8 +90,10 @@ def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
 
 
 def describe_outside(kan: Kan, x: Array) -> str:
-    """Describe how many rows are outside the training range, and the inputs concerned most; "" if none is."""
-    values = _outside_values(kan, x)
+    """Describe how many rows are outside the training range, and the inputs concerned most; "" if none is. Numbers of
+    pruned inputs are left out: they change no prediction, unlike unknown values, which make it NaN."""
+    counts = find_used_inputs(kan) | np.array([bool(variable.categories) for variable in kan.inputs])
+    values = _outside_values(kan, x) & (counts | np.isnan(x))
     count = int(values.any(axis=1).sum())
     if count == 0:
         return ""
