@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from kanserve.errors import warn
 from kanserve.network.kan import Kan
-from kanserve.network.training_range import describe_outside, has_edge, has_range, ranges
+from kanserve.network.signal_shares import find_used_inputs
+from kanserve.network.training_range import describe_outside, has_range, ranges
 from kanserve.train.outer_layers import without_outer_layers
 
 Array = NDArray[np.float64]
@@ -54,10 +55,10 @@ def warn_of_extrapolation(kan: Kan, x: Array) -> None:
 
 
 def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
-    """The limits beyond which a value is far outside, infinite if unknown; None if the inputs are clipped."""
+    """The limits beyond which a value is far outside, infinite if unknown or pruned; None if the inputs are clipped."""
     if without_outer_layers(kan)[1].clips:
         return None
     low, high = ranges(kan).T
     far = FAR * (high - low)
-    numbers = has_range(kan) & has_edge(kan) & ~np.array([bool(variable.categories) for variable in kan.inputs])
+    numbers = has_range(kan) & find_used_inputs(kan) & ~np.array([bool(variable.categories) for variable in kan.inputs])
     return np.where(numbers, low - far, -np.inf), np.where(numbers, high + far, np.inf)

@@ -7,6 +7,7 @@ from kanserve.data.near_names import first_names
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import activations, edges, evaluate
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import find_used_inputs
 from kanserve.network.splines import span
 
 Array = NDArray[np.float64]
@@ -27,11 +28,6 @@ def has_range(kan: Kan) -> NDArray[np.bool_]:
     told = np.array([np.isfinite((variable.low, variable.high)).all() for variable in kan.inputs])
     result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
     return result
-
-
-def has_edge(kan: Kan) -> NDArray[np.bool_]:
-    """Mask (inputs,) of the inputs that an edge reads: pruning leaves the others without effect."""
-    return np.asarray(kan.layers[0].alive.any(axis=0))
 
 
 def corners(kan: Kan, most: int = 256) -> Array:
@@ -94,9 +90,10 @@ def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
 
 
 def describe_outside(kan: Kan, x: Array) -> str:
-    """Describe how many rows are outside the training range of an input that has an edge, and the inputs concerned
-    most; "" if none is."""
-    values = _outside_values(kan, x) & has_edge(kan)
+    """Describe how many rows are outside the training range, and the inputs concerned most; "" if none is. Numbers of
+    pruned inputs are left out: they change no prediction, unlike unknown values, which make it NaN."""
+    counts = find_used_inputs(kan) | np.array([bool(variable.categories) for variable in kan.inputs])
+    values = _outside_values(kan, x) & (counts | np.isnan(x))
     count = int(values.any(axis=1).sum())
     if count == 0:
         return ""

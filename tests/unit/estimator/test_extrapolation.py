@@ -45,9 +45,15 @@ def test_what_is_outside_is_described():
     assert describe_outside(LAW, np.array([[0.5, np.nan]])).endswith(": x2 unknown")
 
 
-def test_an_input_without_an_edge_is_not_described():
-    kan = kanserve.from_formula("sin(x1)", inputs=["x1", "x2"], ranges={"x1": (0, 1), "x2": (0, 10)})
-    assert describe_outside(kan, np.array([[0.5, 50.0]])) == ""
-    assert describe_outside(kan, np.array([[3.0, 50.0]])) == (
-        "1 of 1 rows is outside the range of the training data: x1 up to 3 (trained on 0 to 1)"
-    )
+def test_inputs_that_pruning_removed_are_not_outside():
+    pruned = kanserve.from_formula("x1^2 + 0*x2", ranges={"x1": (0, 1), "x2": (0, 10)})
+    assert not pruned.layers[0].alive[:, 1].any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert KANRegressor.from_kan(pruned).predict([[0.5, 99.0]])[0] == pytest.approx(0.25)
+    assert describe_outside(pruned, np.array([[0.5, 99.0]])) == ""
+    assert describe_outside(pruned, np.array([[0.5, np.nan]])).endswith(": x2 unknown")  # the prediction is NaN
+    assert describe_outside(pruned, np.array([[2.0, 99.0]])).endswith(": x1 up to 2 (trained on 0 to 1)")
+    with pytest.warns(ExtrapolationWarning, match="x1 up to 2") as said:
+        KANRegressor.from_kan(pruned).predict([[2.0, 99.0]])
+    assert "x2" not in str(said[0].message)
