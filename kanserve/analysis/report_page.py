@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from html import escape
+from itertools import pairwise, product
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,13 @@ INPUTS = 12  # with panels, the most important
 OUTPUTS = 3  # with panels of their own, and in the title
 PAIRS, LEAST_PAIR = 3, 0.005  # maps, and the share of the variance from which on a pair has one
 ROWS = 10_000  # on which everything but the scores is computed
-BINS = 10  # of predictions, with whose means the answers are compared
+BINS = 10  # of predictions, or of an input, with whose means the answers are compared
+ROWS_OF_A_BIN = 20  # without which the error of a mean is not known well enough
+CHANCE = 0.05  # that a tenth of some input is named although the predictions are right everywhere
+MOST_MISSES = 5  # of these tenths, those furthest off
+MOST_CLASSES = 12  # of a table of who is taken for whom
+FOLDS = 5  # of the straight lines; a text on the page says so
+ROWS_OF_A_COLUMN = 3  # of these, at least: with fewer rows they are worse than the mean
 
 
 def report(kan: Kan, data: TrainingData, *, target: Target = None) -> str:
@@ -125,11 +133,19 @@ def _scores(kan: Kan, data: Dataset, found: train.Score) -> Iterator[str]:
             ("cross-entropy (nats)", f"{found.loss:.4f}", f"{plain:.4f}"),
         ]
         yield table(("", "network", "class frequencies"), rows, numbers=(1, 2))
+        yield from _classes(kan, data)
     else:
         spreads = np.sqrt(data.mean((data.y - data.mean(data.y)) ** 2)).tolist()
         scores = zip(kan.outputs, found.r2, found.rmse, spreads, strict=True)
-        lines = [(output.name, f"{r2:.4f}", number(rmse), number(spread)) for output, r2, rmse, spread in scores]
-        yield table(("", "R²", "RMSE", "RMSE of the mean"), lines, numbers=(1, 2, 3))
+        lines = [[output.name, f"{r2:.4f}", number(rmse), number(spread)] for output, r2, rmse, spread in scores]
+        titles = ["", "R²", "RMSE", "RMSE of the mean"]
+        straight = straight_line_errors(data)
+        if straight is not None:
+            titles.append("RMSE of straight lines")
+            lines = [[*line, number(rmse)] for line, rmse in zip(lines, straight, strict=True)]
+        yield table(titles, lines, numbers=range(1, len(titles)))
+        if straight is not None:
+            yield text("Straight lines are fitted to these rows, a fifth left out at a time.", second=True)
     outputs = evaluate(kan, data.x)
     for q, name in enumerate(output_names(kan)[:OUTPUTS]):
         if kan.classes:
@@ -144,6 +160,90 @@ def _scores(kan: Kan, data: Dataset, found: train.Score) -> Iterator[str]:
         "predictions are right on average.",
         second=True,
     )
+    if not kan.classes:
+        yield from _misses(kan, data)
+
+
+def _classes(kan: Kan, data: Dataset) -> Iterator[str]:
+    """How often each class is taken for each other one, and how well its probability orders the rows."""
+    chances, given = softmax(evaluate(kan, data.x)), data.y.argmax(axis=1)
+    said = chances.argmax(axis=1)
+    if len(kan.classes) > MOST_CLASSES:
+        return
+    counts = np.zeros((len(kan.classes), len(kan.classes)))
+    np.add.at(counts, (given, said), data.weights if data.weights is not None else 1.0)
+    yield "<h3>Which class is taken for which</h3>"
+    areas = [area_under_roc(chances[:, q], given == q) for q in range(len(kan.classes))]
+    lines = [
+        [name, *(f"{count:.6g}" for count in row), f"{area:.3f}"]
+        for name, row, area in zip(kan.classes, counts.tolist(), areas, strict=True)
+    ]
+    columns = ["is, is said to be", *kan.classes, "area under the ROC curve"]
+    yield table(columns, lines, numbers=range(1, len(columns)))
+
+
+def area_under_roc(scores: Array, belongs: NDArray[np.bool_]) -> float:
+    """The share of the pairs of a row that belongs to a class and one that does not in which the first has the larger
+    score; equal scores count half. NaN if there are no such pairs."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    count = int(belongs.sum())
+    pairs = count * (len(scores) - count)
+    return float(ranks[belongs].sum() - count * (count + 1) / 2) / pairs if pairs else float("nan")
+
+
+def straight_line_errors(data: Dataset) -> list[float] | None:
+    """The root mean square errors of straight lines in all inputs, on rows that are left out in turn; None if there are
+    too few rows. A category is one input, and so is a missing value."""
+    columns = [np.ones(len(data))]
+    for i, name in enumerate(data.inputs):
+        column = np.where(np.isfinite(data.x[:, i]), data.x[:, i], np.nan)
+        if name in data.categories:
+            columns += [column == code for code in range(1, len(data.categories[name]))]
+        else:
+            mean = np.nanmean(column) if np.isfinite(column).any() else 0.0
+            columns += [np.where(np.isnan(column), mean, column)]
+        columns += [np.isnan(column)] * bool(np.isnan(column).any())
+    design = np.column_stack([np.asarray(column, np.float64) for column in columns])
+    if len(data) < ROWS_OF_A_COLUMN * design.shape[1]:
+        return None
+    design[:, 1:] -= design[:, 1:].mean(axis=0)
+    design /= np.maximum(np.abs(design).max(axis=0), 1e-300)
+    roots = np.sqrt(data.weights if data.weights is not None else np.ones(len(data)))[:, None]
+    errors = np.empty_like(data.y)
+    for out in np.array_split(np.random.default_rng(0).permutation(len(data)), FOLDS):
+        kept = np.delete(np.arange(len(data)), out)
+        lines = np.linalg.lstsq(design[kept] * roots[kept], data.y[kept] * roots[kept], rcond=1e-10)[0]
+        errors[out] = data.y[out] - design[out] @ lines
+    return [float(error) for error in np.sqrt(data.mean(errors**2))]
+
+
+def _misses(kan: Kan, data: Dataset) -> Iterator[str]:
+    """Where, in tenths of an input, answers are above or below the predictions by more than chance explains."""
+    errors, found = data.y - evaluate(kan, data.x), list[tuple[float, str]]()
+    numbers = [i for i, name in enumerate(data.inputs) if name not in data.categories]
+    tenths = BINS * len(numbers) * len(kan.outputs)
+    most = NormalDist().inv_cdf(1 - 0.5 * CHANCE / max(tenths, 1))
+    for q, i in product(range(len(kan.outputs)), numbers):
+        column, finite = data.x[:, i], np.isfinite(data.x[:, i]) & np.isfinite(errors[:, q])
+        ends = np.quantile(column[finite], np.linspace(0, 1, BINS + 1)) if finite.any() else ()
+        for low, high in pairwise(np.unique(ends)):
+            inside = errors[finite & (column >= low) & (column <= high), q]
+            if len(inside) < ROWS_OF_A_BIN:
+                continue
+            mean, error = inside.mean(), inside.std(ddof=1) / np.sqrt(len(inside))
+            if abs(mean) > most * error:
+                what = f"{data.inputs[i]} from {number(low)} to {number(high)}"
+                of = f" of {kan.outputs[q].name}" if len(kan.outputs) > 1 else ""
+                side = "above" if mean > 0 else "below"
+                line = f"{what}: answers{of} are {number(abs(mean))} ± {error:.1g} {side} the predictions"
+                found.append((-abs(mean) / max(error, 1e-300), line))
+    yield "<h3>Where predictions are off</h3>"
+    yield from (text(line) for _, line in sorted(found)[:MOST_MISSES])
+    if not found:
+        yield text(
+            "In no tenth of an input are answers further from the predictions, on average, than chance explains."
+        )
 
 
 def _effects(kan: Kan, data: Dataset) -> Iterator[str]:

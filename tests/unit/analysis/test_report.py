@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import kanserve
+from kanserve.analysis.report_page import area_under_roc, straight_line_errors
 from kanserve.analysis.shapes import Shapes
 from kanserve.errors import DataError
 from kanserve.network.importances import input_importances
@@ -93,3 +95,42 @@ def test_samples_without_a_finite_prediction_are_refused():
     kan = kanserve.from_formula("log(a)", ranges={"a": (1, 2)})
     with pytest.raises(DataError, match="finite on none of the rows"):
         kanserve.report(kan, ([[-1.0], [-2.0]], [0.0, 1.0]))
+
+
+def test_straight_lines_on_left_out_rows_are_what_a_reader_compares_with():
+    rng = np.random.default_rng(1)
+    x = np.column_stack([rng.normal(size=400), rng.integers(0, 3, 400)])
+    x[:40, 0] = np.nan
+    y = np.where(np.isnan(x[:, 0]), 3, 2 * x[:, 0]) + np.array([0, 5, 1])[x[:, 1].astype(int)] + rng.normal(0, 0.5, 400)
+    data = kanserve.Dataset(x, y, ("size", "kind"), ("price",), categories={"kind": ("a", "b", "c")})
+    (error,) = straight_line_errors(data) or []
+    assert error == pytest.approx(0.5, rel=0.1)
+    assert straight_line_errors(data.take(np.arange(5))) is None
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn():
+    rng = np.random.default_rng(2)
+    scores, belongs = rng.integers(0, 9, 200) / 8, rng.random(200) < 0.3
+    assert area_under_roc(scores, belongs) == pytest.approx(roc_auc_score(belongs, scores), rel=1e-12)
+    assert np.isnan(area_under_roc(scores, np.ones(200, bool)))
+
+
+def test_rows_of_one_class_taken_for_another_are_counted():
+    x = X[:40, :1]
+    data = kanserve.Dataset(x, np.where(x[:, 0] > 0.5, "high", "low"), ("a",))
+    kan = kanserve.fit([1, 2], data, grid=(3,), starts=1)
+    wrong = replace(data, y=data.y[:, ::-1])
+    page = re.sub(r"<[^>]+>", " ", kanserve.report(kan, wrong))
+    low, high = (int((data.y[:, q] == 1).sum()) for q in (1, 0))
+    assert re.search(rf"high\s+0\s+{high}\s+0\.000", page) and re.search(rf"low\s+{low}\s+0\s+0\.000", page)
+
+
+def test_where_predictions_are_off_is_said_and_nowhere_if_they_are_right():
+    kan = kanserve.from_formula("a + b", ranges={"a": (0, 1), "b": (0, 1)})
+    noise = np.random.default_rng(3).normal(0, 0.1, 300)
+    right = kanserve.Dataset(X[:, :2], X[:, 0] + X[:, 1] + noise, ("a", "b"), kan.outputs[0].name)
+    assert "than chance explains" in kanserve.report(kan, right)
+    bent = replace(right, y=right.y + (X[:, :1] > 0.9))
+    page = kanserve.report(kan, bent)
+    assert re.search(r"a from 0\.9\d* to 0\.99\d*: answers are (0\.9|1)\d*\.?\d* ± 0\.0\d above the predictions", page)
+    assert "than chance explains" not in page
