@@ -179,7 +179,6 @@ SIMPLIFICATION = (
     _rule("grids move only where needed", "prune name", (f"{JUDGE}:_fits", _giving(False))),
     _rule("no move of grids that costs", "prune name", (f"{JUDGE}:REGRID_ERROR_RATIO", _to(math.inf))),
     _rule("splines straightened", "name", (f"{NAME}:straighten", _first_argument)),
-    _rule("chains joined", "name", (f"{NAME}:without_chains", _first_argument)),
     _rule("two edges at a time", "name", (f"{NAME}:OFFERS", _to((5,)))),
     _rule("functions of functions", "name", (f"{NAME}:_as_good", _giving(True))),
     _rule("functions of functions only if needed", "name", (f"{NAME}:_as_good", _giving(False))),
