@@ -116,10 +116,7 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 
 def _raise_to_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """Refit a spline to its p-th power on the same grid. Returns the coefficients, NaN if the power is not finite."""
-    points = np.linspace(
-        *span(layer.knots[i], layer.order),
-        POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],
-    )
+    points = np.linspace(*span(layer.knots[i], layer.order), POINTS_PER_COEFFICIENT * layer.coefficients.shape[2])
     wanted = _raise_to(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():
         return np.full(layer.coefficients.shape[2], np.nan)

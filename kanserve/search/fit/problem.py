@@ -86,13 +86,7 @@ class SearchProblem:
             return True
         return float(residuals.std()) >= NOISY_LEAST_ERROR * self.spread
 
-    def part(
-        self,
-        x: Array,
-        y: Array,
-        exact: float | None = None,
-        measured: bool = True,
-    ) -> "SearchProblem":
+    def part(self, x: Array, y: Array, exact: float | None = None, measured: bool = True) -> "SearchProblem":
         """A smaller problem, one level deeper, on the same rows with their weights."""
         exact = self.exact if exact is None else exact
         return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
