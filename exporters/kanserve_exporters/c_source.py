@@ -207,11 +207,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
             **words,
         ),
         f"{prefix}.c": _code(
-            kan,
-            layers,
-            dialect,
-            derivatives,
-            options.vector_math and c_columns.has_columns(kan, layers),
+            kan, layers, dialect, derivatives, options.vector_math and c_columns.has_columns(kan, layers)
         )
         + definitions(options.intervals, dialect),
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),

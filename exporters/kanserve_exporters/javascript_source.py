@@ -24,16 +24,7 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.serialization import variable_out
 from kanserve_exporters._c.layers import is_affine, nodes
-from kanserve_exporters._shared.expressions import (
-    Dialect,
-    body,
-    decimals,
-    helper,
-    needs_helper,
-    term,
-    total,
-    wrap,
-)
+from kanserve_exporters._shared.expressions import Dialect, body, decimals, helper, needs_helper, term, total, wrap
 from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
 from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 

@@ -46,10 +46,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         for ending in (".h", ".c"):
             Path(folder, prefix + ending).write_bytes(files[prefix + ending])
         words = c_compilers.run(
-            [command],
-            folder,
-            environment=c_compilers.foreign_environment(),
-            longest=c_compilers.LONGEST_FOREIGN,
+            [command], folder, environment=c_compilers.foreign_environment(), longest=c_compilers.LONGEST_FOREIGN
         )
         if words is not None:
             raise ExportError(f"ziglang cannot build {prefix}.c for WebAssembly: {words}")

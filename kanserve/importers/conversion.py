@@ -12,16 +12,7 @@ from kanserve.network.kan import Base, Kan
 TOLERANCE = 1e-6
 
 Basis = Literal[
-    "chebyshev",
-    "chebyshev2",
-    "legendre",
-    "hermite",
-    "jacobi",
-    "gegenbauer",
-    "laguerre",
-    "bessel",
-    "fibonacci",
-    "lucas",
+    "chebyshev", "chebyshev2", "legendre", "hermite", "jacobi", "gegenbauer", "laguerre", "bessel", "fibonacci", "lucas"
 ]
 Squash = Literal["tanh", "clamp"]
 

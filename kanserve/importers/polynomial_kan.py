@@ -20,13 +20,7 @@ import numpy as np
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Basis, Checkpoint, Conversion, Options
 from kanserve.importers.function_layers import check_size, each_input
-from kanserve.importers.polynomial_splines import (
-    FAMILIES,
-    LARGEST_DEGREE,
-    knots_of,
-    polynomials,
-    spline_coefficients,
-)
+from kanserve.importers.polynomial_splines import FAMILIES, LARGEST_DEGREE, knots_of, polynomials, spline_coefficients
 from kanserve.importers.state_dict_layers import Stored, build_layer, check_chain, live_parts, stack, variables
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots

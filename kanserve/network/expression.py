@@ -220,11 +220,7 @@ _ROWS = (
     Primitive("abs", np.abs, np.sign, parity=1, shape="valley"),
     Primitive("sign", np.sign, lambda u: 0.0, **_ODD_RISING),
     Primitive(
-        "sigmoid",
-        _sigmoid,
-        lambda u: decay(u) / (1 + decay(u)) ** 2,
-        lambda u: 1 / (1 + np.exp(-u)),
-        shape="rising",
+        "sigmoid", _sigmoid, lambda u: decay(u) / (1 + decay(u)) ** 2, lambda u: 1 / (1 + np.exp(-u)), shape="rising"
     ),
     Primitive("erf", special.erf, lambda u: 1.1283791670955126 * np.exp(-u * u), special.erf, **_ODD_RISING),
     Primitive("j0", special.j0, lambda u: -call("j1", u), special.j0, parity=1, bounds=(-0.41, 1.0)),

@@ -67,12 +67,7 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
             del tensors[f"layers.{number}.affine"]
         tensors[f"layers.{number}.functions"] = np.vectorize(index.__getitem__, otypes=[np.int16])(layer.functions)
         layers.append(
-            {
-                "order": layer.order,
-                "base": layer.base,
-                "extrapolation": layer.extrapolation,
-                "functions": names,
-            }
+            {"order": layer.order, "base": layer.base, "extrapolation": layer.extrapolation, "functions": names}
         )
     if len(kan.fitted_rows):
         tensors["fitted_rows"] = kan.fitted_rows

@@ -154,16 +154,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
     "javascript network": _each("Math.%(@)", (*_SIMPLE, "abs", "sign"))
     | {"pow": "Math.pow(@, #)", "power": "Math.pow(@1, @2)", **_COMPARED},
     # Calls of operators: no @, since these are the operators' names.
-    "onnx": {
-        **{name: c_name(name).capitalize() for name in (*_SIMPLE, "abs", "sign", "erf", "sigmoid")},
-    },
-    "sympy": {
-        **_each("%", (*_SIMPLE, "sign", *SPECIAL)),
-        "abs": "Abs",
-    },
+    "onnx": {**{name: c_name(name).capitalize() for name in (*_SIMPLE, "abs", "sign", "erf", "sigmoid")}},
+    "sympy": {**_each("%", (*_SIMPLE, "sign", *SPECIAL)), "abs": "Abs"},
     "torch": _each("torch.%(@)", (*_SIMPLE, "abs", "sign", "sigmoid", "erf"))
-    | {
-        **_name("_%(@)", ("sqrt", "arcsin", "arccos", "j0", "gamma")),
-        "pow": "@**#",
-    },
+    | {**_name("_%(@)", ("sqrt", "arcsin", "arccos", "j0", "gamma")), "pow": "@**#"},
 }

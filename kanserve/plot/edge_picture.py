@@ -213,11 +213,5 @@ def hatch(axes: "Axes", span: Array, palette: Palette) -> None:
     """Hatch a part of the horizontal axis, where there are no samples."""
     start, stop = sorted(span.tolist())
     axes.axvspan(
-        start,
-        stop,
-        facecolor="none",
-        edgecolor=shade(palette, "outside", 0.55),
-        hatch="////",
-        linewidth=0.0,
-        zorder=0,
+        start, stop, facecolor="none", edgecolor=shade(palette, "outside", 0.55), hatch="////", linewidth=0.0, zorder=0
     )

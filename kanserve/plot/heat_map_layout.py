@@ -63,14 +63,7 @@ def _map(scene: Scene, view: NetworkView, depth: int, y: float, width: float, mo
     sources, targets = (f"{layer.inputs} inputs" if depth == 0 else _range(kan, depth)), subnode_names(kan, depth)
     known = f"{layer.subnodes} sums, {targets[0]} to {targets[-1]}" if layer.subnodes > 1 else targets[0]
     scene.label(MARGIN, y + 2, short(f"{sources} across, {known} down", width - 160, 11), size=11.0, role="second")
-    scene.label(
-        width - MARGIN,
-        y + 2,
-        f"largest {percent(float(shares.max()))}",
-        size=11.0,
-        role="third",
-        anchor="end",
-    )
+    scene.label(width - MARGIN, y + 2, f"largest {percent(float(shares.max()))}", size=11.0, role="third", anchor="end")
     peak, height = float(shares.max()) or 1.0, min(max(layer.subnodes * 3.0, 14.0), TALLEST)
     cells = np.sqrt(_largest_of_each(shares, most[::-1]) / peak)
     scene.grids.append(Grid(MARGIN, y + 14, width - 2 * MARGIN, height, cells))

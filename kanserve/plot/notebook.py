@@ -15,19 +15,7 @@ from kanserve.plot.heat_map_layout import heat_maps
 from kanserve.plot.matrix_layout import matrix
 from kanserve.plot.network_picture import flows, scene_of
 from kanserve.plot.network_view import NetworkView
-from kanserve.plot.page import (
-    Html,
-    code,
-    cut,
-    fold,
-    formula,
-    formula_list,
-    histogram,
-    page,
-    picture,
-    table,
-    text,
-)
+from kanserve.plot.page import Html, code, cut, fold, formula, formula_list, histogram, page, picture, table, text
 from kanserve.plot.scene import Scene, number
 
 Array = NDArray[np.float64]

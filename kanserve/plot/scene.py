@@ -126,12 +126,7 @@ class Scene:
         self.strokes.append(Stroke(np.asarray(points, np.float64), role, width, opacity, dash, level))
 
     def flow(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        role: Role,
-        width: float,
-        opacity: float,
+        self, start: tuple[float, float], end: tuple[float, float], role: Role, width: float, opacity: float
     ) -> None:
         """A smooth line that leaves and arrives horizontally."""
         points = controls(start, end)

@@ -36,14 +36,7 @@ def state_of(function: str) -> Role:
 
 
 def tile(
-    scene: Scene,
-    edge: EdgeView,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    words: bool = True,
-    peak: float = 1.0,
+    scene: Scene, edge: EdgeView, x: float, y: float, width: float, height: float, words: bool = True, peak: float = 1.0
 ) -> None:
     """Draw an edge into a box, tinted by its share of `peak`; with `words`, its name and share are above the curve."""
     state, snapped, size = state_of(edge.function), bool(edge.function), _WITH_WORDS if words else _BARE

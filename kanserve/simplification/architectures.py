@@ -85,13 +85,7 @@ def parameters(shape: tuple[int, ...]) -> int:
 def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
     """Train a shape from a few starts on the rows of `judge`, choosing the grid by held-out rows. Returns the best."""
     begin = normalise(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
-    starts = int(
-        np.clip(
-            START_WORK / (START_STEPS * work(shape, len(judge.learn))),
-            FEWEST_STARTS,
-            MOST_STARTS,
-        )
-    )
+    starts = int(np.clip(START_WORK / (START_STEPS * work(shape, len(judge.learn))), FEWEST_STARTS, MOST_STARTS))
     runs = [_start(begin, judge, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(judge.losses(run).mean()))
     kan, smoother = smooth(refit(best, judge, REFIT_STEPS), judge)

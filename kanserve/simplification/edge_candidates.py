@@ -269,13 +269,7 @@ def _residuals(groups: list[tuple[str, slice]], theta: Array, u: Array, values: 
 
 
 def _step(
-    groups: list[tuple[str, slice]],
-    theta: Array,
-    free: Mask,
-    u: Array,
-    root: Array,
-    residual: Array,
-    damping: Array,
+    groups: list[tuple[str, slice]], theta: Array, free: Mask, u: Array, root: Array, residual: Array, damping: Array
 ) -> Array:
     """The steps (S, 4) from the damped normal equations; 0 where these are not finite."""
     columns = np.empty((len(theta), 4, len(u)))

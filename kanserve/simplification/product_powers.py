@@ -12,10 +12,10 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
-from kanserve.simplification.validation import GRID_MARGIN
 
 LEAST_POWER = 0.05  # lower bound of |p|: below it, the factor is not a power but some other curve
 LARGEST_POWER = 20.0  # upper bound of |p|, for the same reason
+GRID_MARGIN = 0.02  # of the grid of a new product, on each side of its range
 POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
@@ -116,10 +116,7 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 
 def _raise_to_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """Refit a spline to its p-th power on the same grid. Returns the coefficients, NaN if the power is not finite."""
-    points = np.linspace(
-        *span(layer.knots[i], layer.order),
-        POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],
-    )
+    points = np.linspace(*span(layer.knots[i], layer.order), POINTS_PER_COEFFICIENT * layer.coefficients.shape[2])
     wanted = _raise_to(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():
         return np.full(layer.coefficients.shape[2], np.nan)

@@ -19,7 +19,6 @@ from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
 from kanserve.simplification.gauge_fixing import straighten
-from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.replacements import Named, Offer, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
@@ -157,7 +156,7 @@ def symbolify(
     first, samples = kan, samples_for(kan, data, target)
     kan, rows = in_numbers(kan, samples)
     _, judge = smooth(kan, judge_of(kan, rows, tolerance, seed))
-    straight = without_chains(straighten(refit(kan, judge, REFIT_STEPS), judge), judge)
+    straight = straighten(refit(kan, judge, REFIT_STEPS), judge)
     error = judge.error_of(activations.answers(straight, judge.learn.x))
     with reporting(progress) as report:
         search = _Search(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import mean_difference
 from kanserve.errors import DataError
-from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.kan import Kan, Variable
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
@@ -61,8 +61,6 @@ LARGEST_LOSS_INCREASE = 0.2  # largest increase of the loss that chance may expl
 SMOOTHING_LOSS_RATIO = 2.0  # smoothing is not increased further when the loss exceeds this times the least one
 REGRID_ERROR_RATIO = 1.1  # grids that move may increase the error to this times the error before
 REGRID_ERROR_MARGIN = 1e-3  # increase of the error that is allowed in addition, in standard deviations of the outputs
-GRID_MARGIN = 0.02  # distance, relative to a grid's width, by which values may exceed it before it moves
-LEAST_GRID_USE = 0.6  # share of a grid that values must use, or it moves
 VALIDATION_MOST_PARAMETERS = 1500  # number of parameters above which a network is not refitted
 
 SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -258,26 +256,13 @@ def _refine(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = fro
 
 
 def _follow_signals(kan: Kan, judge: Judge) -> Kan:
-    """Move the grids to the signals; unchanged if they fit already, or if the move costs too much accuracy."""
+    """Move the grids to the signals; unchanged if the move costs too much accuracy."""
     if kan.symbolic:
-        return kan
-    every = values(kan, judge.x)
-    if all(_fits(layer, v) for layer, v in zip(kan.layers, every, strict=False)):
         return kan
     moved = set_ranges(kan, judge.x)
     # Moving a grid is a fit of its own, and a poor one on rows far outside.
-    before, after = judge.error_of(every[-1][: len(judge.learn)]), judge.error_of(answers(moved, judge.learn.x))
+    before, after = (judge.error_of(answers(trained, judge.learn.x)) for trained in (kan, moved))
     return moved if after <= REGRID_ERROR_RATIO * before + REGRID_ERROR_MARGIN else kan
-
-
-def _fits(layer: Layer, v: Array) -> bool:
-    """Whether a layer's grids fit its inputs v (N, I), for inputs with splines."""
-    low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
-    least, most = v.min(axis=0), v.max(axis=0)
-    margin = GRID_MARGIN * (high - low)
-    inside = (least >= low - margin) & (most <= high + margin)
-    filled = (most - least >= LEAST_GRID_USE * (high - low)) | (least == most)
-    return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
 
 
 def count_free_parameters(kan: Kan) -> int:

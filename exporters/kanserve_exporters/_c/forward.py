@@ -101,8 +101,5 @@ def values(kan: Kan, layers: Sequence[Parts], places: Sequence[str], dialect: Di
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         here, there, own = places[number], places[number + 1], has_domain(part, dialect)
         code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
-        lines += [
-            f"@layer_{number}({here}, {there}{', &outside' if own else ''});",
-            check(there, layer.nodes, code),
-        ]
+        lines += [f"@layer_{number}({here}, {there}{', &outside' if own else ''});", check(there, layer.nodes, code)]
     return lines

@@ -30,13 +30,7 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
     place = "j" if every_output else f"@out_{number}[j]"
     lines += [f"for (j = 0; j < {outputs}; j++) s[{place}] = {' + '.join(terms)};", added]
     zeros = [] if every_output else [f"for (j = 0; j < {layer.subnodes}; j++) s[j] = 0;"]
-    return [
-        "{",
-        f"    @real s[{layer.subnodes}];",
-        "    int j;",
-        *inner([*zeros, *_every_input(splines, lines)]),
-        "}",
-    ]
+    return ["{", f"    @real s[{layer.subnodes}];", "    int j;", *inner([*zeros, *_every_input(splines, lines)]), "}"]
 
 
 def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:

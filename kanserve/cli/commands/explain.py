@@ -14,8 +14,7 @@ from kanserve.cli.terminal import finite, free, printable, write_whole
 
 def explain_rows(
     model: Annotated[
-        str,
-        typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version]."),
+        str, typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version].")
     ],
     table: TableFile,
     data: Annotated[

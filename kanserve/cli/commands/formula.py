@@ -49,8 +49,7 @@ def show_formula(
     inputs: Inputs = None,
     units: Annotated[str, typer.Option(help="Units of the table's columns, as in 'm=kg,v=m/s'.")] = "",
     seconds: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="How long to search; default: 60, or unlimited with --max-fits."),
+        float | None, typer.Option(min=0.1, help="How long to search; default: 60, or unlimited with --max-fits.")
     ] = None,
     max_fits: Annotated[
         int | None, typer.Option(min=1, help="The number of fits in the search; gives the same result on any machine.")

@@ -15,8 +15,7 @@ from kanserve.cli.terminal import finite, free, warn, write_whole
 
 def predict_rows(
     model: Annotated[
-        str,
-        typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version]."),
+        str, typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version].")
     ],
     table: TableFile,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,

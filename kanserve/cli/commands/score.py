@@ -46,8 +46,7 @@ def score_network(
         bool, typer.Option("--gradient", help="With --model: columns of the outputs' derivatives by the inputs.")
     ] = False,
     interval: Annotated[
-        float | None,
-        typer.Option("--interval", help="With --model: columns of prediction intervals of this level."),
+        float | None, typer.Option("--interval", help="With --model: columns of prediction intervals of this level.")
     ] = None,
     prefix: Annotated[str, typer.Option(help="With --model: what the names of the new columns begin with.")] = "",
     decimal: Decimal = None,

@@ -15,11 +15,7 @@ class Products:
     """Writes products. `total` writes a polynomial; `bracket` writes one that is a factor, without factoring it."""
 
     def __init__(
-        self,
-        algebra: Algebra,
-        nodes: Nodes,
-        total: Callable[[Polynomial], Node],
-        bracket: Callable[[Polynomial], Node],
+        self, algebra: Algebra, nodes: Nodes, total: Callable[[Polynomial], Node], bracket: Callable[[Polynomial], Node]
     ) -> None:
         self._algebra = algebra
         self._nodes = nodes

@@ -45,12 +45,7 @@ class _Choice:
 
 
 def recognise_noisy_constants(
-    tree: Sequence[Sequence[Any]],
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    names: bool = True,
-    weights: ArrayLike | None = None,
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, *, names: bool = True, weights: ArrayLike | None = None
 ) -> Tree:
     """Replace constants by simple numbers where noisy data support it, and refit the others. Terms compatible with 0
     come first, then factors compatible with ±1, then the constant whose most probable number within 3.5 standard errors
@@ -99,12 +94,7 @@ def _propose_named(place: int, value: float, error: float) -> Iterator[_Choice]:
     for number, weight, share in _weigh(value, error):
         if share > NOISY_CONSTANTS_BELIEVED:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
-            yield _Choice(
-                -math.log2(weight) - given + SECOND * (number.bits == 0),
-                place,
-                number.value,
-                limit,
-            )
+            yield _Choice(-math.log2(weight) - given + SECOND * (number.bits == 0), place, number.value, limit)
 
 
 def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:

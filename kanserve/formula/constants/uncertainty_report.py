@@ -183,10 +183,7 @@ def _alternative_in(entry: Any) -> Alternative:
     (formula,) = storage.from_json(entry["formula"])
     validation = entry["validation_rmse"]
     return Alternative(
-        formula,
-        _number(entry["complexity"]),
-        _size(entry["rmse"]),
-        None if validation is None else _size(validation),
+        formula, _number(entry["complexity"]), _size(entry["rmse"]), None if validation is None else _size(validation)
     )
 
 

@@ -88,13 +88,7 @@ MOST_VALUES = 1_000_000
 
 
 def readable(
-    tree: Tree,
-    tables: Mapping[str, Table],
-    x: Array,
-    ends: Array,
-    *,
-    fewest: int = 1,
-    exact: Collection[int] = (),
+    tree: Tree, tables: Mapping[str, Table], x: Array, ends: Array, *, fewest: int = 1, exact: Collection[int] = ()
 ) -> Tree:
     """Round the constants to the digits of the text. Rows x (N, inputs) are uniform in the training range and show how
     much y varies; `ends` (M, inputs) are its corners. Constants at positions `exact` and decimals of up to six digits

@@ -297,6 +297,15 @@ def _join(
     return replace(best, sure=found.sure, rivals=tuple(law.tree for law in settled if law is not best))
 
 
+def _solve_by_part(
+    part: SearchProblem, join: Callable[[Node], Node], problem: SearchProblem, search: Search, steps: int | None = None
+) -> FittedNetwork | None:
+    """Solve a smaller problem with a share of the budget, and build the law from its law."""
+    with search.within(BUDGET_SHARE):
+        found = solve(part, search)
+    return None if found is None else _join(found, join, problem, search, steps)
+
+
 def _power_law(problem: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
     """Judge the power law. For noisy data with one input it is not `sure`, since other forms may fit as well."""
     found = search.judge(compose.monomial(range(problem.inputs), powers, scale), problem)
@@ -319,21 +328,16 @@ def _try_linked_of_reciprocal(problem: SearchProblem, search: Search) -> FittedN
 
 
 def _of_fewer(problem: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
-    with search.within(BUDGET_SHARE):
-        found = solve(problem.part(problem.x[:, kept], problem.y), search)
-    return None if found is None else _join(found, lambda tree: rename_inputs(tree, kept), problem, search, steps=0)
+    part = problem.part(problem.x[:, kept], problem.y)
+    return _solve_by_part(part, lambda tree: rename_inputs(tree, kept), problem, search, steps=0)
 
 
 def _divide_by_powers(problem: SearchProblem, search: Search, powers: dict[int, float]) -> FittedNetwork | None:
     weight = np.prod([raise_to(problem.x[:, i], p) for i, p in powers.items()], axis=0)
-    usable = _usable(weight)
     kept = tuple(i for i in range(problem.inputs) if i not in powers)
-    with search.within(BUDGET_SHARE):
-        found = solve(problem.divide(problem.x[:, kept], weight, usable), search)
-    if found is None:
-        return None
+    part = problem.divide(problem.x[:, kept], weight, _usable(weight))
     factor = compose.monomial(list(powers), list(powers.values()))
-    return _join(found, lambda tree: compose.product([factor, rename_inputs(tree, kept)]), problem, search)
+    return _solve_by_part(part, lambda tree: compose.product([factor, rename_inputs(tree, kept)]), problem, search)
 
 
 def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
@@ -347,10 +351,6 @@ def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> F
     count = scaling.values.shape[1]
     signs = _choose_signs(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([raise_to(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
-    with search.within(BUDGET_SHARE):
-        found = solve(problem.divide(values, weight, usable), search)
-    if found is None:
-        return None
 
     def join(tree: Node) -> Node:
         tree = rename_inputs(tree, tuple(range(problem.inputs, problem.inputs + len(signs))))
@@ -359,7 +359,7 @@ def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> F
             tree = compose.substitute(tree, problem.inputs + k, node)
         return compose.product([compose.monomial(range(problem.inputs), powers), tree]) if any(powers) else tree
 
-    return _join(found, join, problem, search)
+    return _solve_by_part(problem.divide(values, weight, usable), join, problem, search)
 
 
 def _choose_signs(values: Array, y: Array, which: Sequence[int]) -> list[float]:
@@ -395,19 +395,13 @@ def _usable(weight: Array) -> NDArray[np.bool_]:
 
 
 def _single(problem: SearchProblem, search: Search, single: Single) -> FittedNetwork | None:
-    with search.within(BUDGET_SHARE):
-        found = solve(problem.part(single.values[:, None], problem.y), search)
-    if found is None:
-        return None
-    if single.kind == "product":
-        node = compose.monomial(range(problem.inputs), single.weights)
-    else:
-        node = compose.linear(range(problem.inputs), single.weights)
+    build = compose.monomial if single.kind == "product" else compose.linear
+    node = build(range(problem.inputs), single.weights)
 
     def join(tree: Node) -> Node:
         return compose.substitute(rename_inputs(tree, (problem.inputs,)), problem.inputs, node)
 
-    return _join(found, join, problem, search)
+    return _solve_by_part(problem.part(single.values[:, None], problem.y), join, problem, search)
 
 
 def _solve_separately(problem: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
@@ -450,15 +444,12 @@ def _solve_merged(problem: SearchProblem, search: Search, merge: Merge) -> Fitte
         return None
     kept = [k for k in range(problem.inputs) if k not in merge.inputs]
     smaller = np.column_stack([problem.x[:, kept], merged])
-    with search.within(BUDGET_SHARE):
-        found_rest = solve(problem.part(smaller, problem.y, exact, merge.kind != "general"), search)
-    if found_rest is None:
-        return None
+    part = problem.part(smaller, problem.y, exact, merge.kind != "general")
 
     def join(tree: Node) -> Node:
         return compose.substitute(rename_inputs(tree, (*kept, problem.inputs)), problem.inputs, node)
 
-    return _join(found_rest, join, problem, search)
+    return _solve_by_part(part, join, problem, search)
 
 
 def _affine(problem: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:

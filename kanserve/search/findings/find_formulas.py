@@ -298,12 +298,7 @@ class _Plan:
         return replace(found, compared=search.tried + search.compared), budget.fits
 
 
-def _check_rows(
-    data: TrainingData,
-    target: Target,
-    seconds: float | None,
-    max_fits: int | None,
-) -> Dataset:
+def _check_rows(data: TrainingData, target: Target, seconds: float | None, max_fits: int | None) -> Dataset:
     rows = dataset(data, target)
     if rows.classes:
         raise DataError(

@@ -248,10 +248,7 @@ def _count_estimates(tree: Tree) -> int:
 
 def _exact(y: Array, weights: Array | None) -> float:
     """The error below which a formula counts as exact for these outputs."""
-    return max(
-        TRAINING_EXACT_ERROR * deviation(y, weights),
-        ROUNDING * float(np.abs(y).max()),
-    )
+    return max(TRAINING_EXACT_ERROR * deviation(y, weights), ROUNDING * float(np.abs(y).max()))
 
 
 def tree_error(tree: Tree, rows: Dataset) -> tuple[float, float]:

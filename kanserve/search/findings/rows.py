@@ -43,8 +43,7 @@ class SearchRows:
         if self.left_out.weights is not None and self.learn.weights is not None:
             off *= np.sqrt(self.left_out.weights / self.learn.weights.mean())
         limit = max(
-            OUTLIER_DEVIATIONS * best.error,
-            TRAINING_EXACT_ERROR * deviation(self.learn.y[:, 0], self.learn.weights),
+            OUTLIER_DEVIATIONS * best.error, TRAINING_EXACT_ERROR * deviation(self.learn.y[:, 0], self.learn.weights)
         )
         return replace(found, outliers=int(np.sum(~(off <= limit))))
 

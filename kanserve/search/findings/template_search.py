@@ -31,12 +31,7 @@ TEMPLATE_ROUNDS = 3
 
 
 def by_template(
-    text: str,
-    finisher: Finisher,
-    search: Callable[..., Findings],
-    functions: Any,
-    seconds: float,
-    max_fits: int | None,
+    text: str, finisher: Finisher, search: Callable[..., Findings], functions: Any, seconds: float, max_fits: int | None
 ) -> Findings:
     """The formulas that have the template's form. `search` (with the arguments of `find_formulas`) finds the unknown
     functions. `finisher` must have no time left, so that it does not change the form."""

@@ -74,10 +74,7 @@ def _fit_state(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
     candidate = judge(refine_network(net, rows, steps), rows)
     if not np.isfinite(candidate.error):
         return None
-    return BeamState(
-        candidate,
-        float(np.log10(candidate.error + 1e-13)) + COMPLEXITY_WEIGHT * price(candidate.tree),
-    )
+    return BeamState(candidate, float(np.log10(candidate.error + 1e-13)) + COMPLEXITY_WEIGHT * price(candidate.tree))
 
 
 def _splines(

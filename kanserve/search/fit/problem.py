@@ -1,7 +1,7 @@
 """The problem that a search solves, and the state of the search: its budget and its results."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeVar
@@ -86,13 +86,7 @@ class SearchProblem:
             return True
         return float(residuals.std()) >= NOISY_LEAST_ERROR * self.spread
 
-    def part(
-        self,
-        x: Array,
-        y: Array,
-        exact: float | None = None,
-        measured: bool = True,
-    ) -> "SearchProblem":
+    def part(self, x: Array, y: Array, exact: float | None = None, measured: bool = True) -> "SearchProblem":
         """A smaller problem, one level deeper, on the same rows with their weights."""
         exact = self.exact if exact is None else exact
         return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
@@ -133,21 +127,17 @@ class Search:
         self.reached = limit or self.reached
         return limit is not None
 
-    @contextmanager
-    def within(self, share: float) -> Iterator[None]:
+    def within(self, share: float) -> AbstractContextManager[None]:
         """Limit the block to this share of the remaining time and fits."""
-        whole = self.budget
-        self.budget = whole.part(share)
-        try:
-            yield
-        finally:
-            self.budget = whole
+        return self._limited(self.budget.part(share))
+
+    def within_fits(self, most: int) -> AbstractContextManager[None]:
+        """Limit the block to this many more fits."""
+        return self._limited(self.budget.of_fits(most))
 
     @contextmanager
-    def within_fits(self, most: int) -> Iterator[None]:
-        """Limit the block to this many more fits."""
-        whole = self.budget
-        self.budget = whole.of_fits(most)
+    def _limited(self, budget: Budget) -> Iterator[None]:
+        whole, self.budget = self.budget, budget
         try:
             yield
         finally:

@@ -131,28 +131,10 @@ _LINKS = (
         lambda y: _positive(y) and _far_from_zero(y),
     ),
     Link("sin", np.sin, lambda v: np.arcsin(np.clip(v, -1, 1)), np.cos, lambda y: _within(y, _HALF_TURN)),
-    Link(
-        "tan",
-        np.tan,
-        np.arctan,
-        lambda y: 1 + np.tan(y) ** 2,
-        lambda y: _within(y, LARGEST_ANGLE),
-    ),
-    Link(
-        "exp",
-        np.exp,
-        lambda v: np.log(np.maximum(v, 1e-300)),
-        np.exp,
-        lambda y: _within(y, LARGEST_EXPONENT),
-    ),
+    Link("tan", np.tan, np.arctan, lambda y: 1 + np.tan(y) ** 2, lambda y: _within(y, LARGEST_ANGLE)),
+    Link("exp", np.exp, lambda v: np.log(np.maximum(v, 1e-300)), np.exp, lambda y: _within(y, LARGEST_EXPONENT)),
     Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), lambda y: _within(y, 1.0)),
-    Link(
-        "atanh",
-        np.arctanh,
-        np.tanh,
-        lambda y: 1 / (1 - y * y),
-        lambda y: _within(y, ATANH_LIMIT),
-    ),
+    Link("atanh", np.arctanh, np.tanh, lambda y: 1 / (1 - y * y), lambda y: _within(y, ATANH_LIMIT)),
 )
 _ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")
 _BOUNDS = {

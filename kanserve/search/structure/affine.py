@@ -95,10 +95,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
     """The function most similar to `shape` at the nodes; the simplest of several that are; None if all differ."""
-    best, least = (
-        None,
-        PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
-    )
+    best, least = (None, PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt))
     low, high = float(values.min()), float(values.max())
     for name, function in INNER.items():
         if (name in _OF_POSITIVE and low <= 0) or (name in _OF_NONZERO and low <= 0 <= high):

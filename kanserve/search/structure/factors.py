@@ -189,9 +189,7 @@ def _refine_power(values: Array, power: float, form_of: Callable[[float, int], H
         dict.fromkeys(
             (
                 round_to_fraction(
-                    power,
-                    max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
-                    SNAP_STANDARD_ERRORS * spread + ROUNDING,
+                    power, max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE), SNAP_STANDARD_ERRORS * spread + ROUNDING
                 ),
                 power,
             )

@@ -105,10 +105,7 @@ class _Guess:
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
     """Candidate sums and products, by the angle between their gradient and that of y; and a list of general ones."""
     slopes = full.gradient_of_link(x)
-    limit = min(
-        LARGEST_ANGLE,
-        EXACT_ANGLE + ANGLE_PER_ERROR * full.error,
-    )
+    limit = min(LARGEST_ANGLE, EXACT_ANGLE + ANGLE_PER_ERROR * full.error)
     felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
     inner = interior(x, full)
     alive = [i for i in range(x.shape[1]) if felt[i] > LEAST_GRADIENT * felt.max()]
@@ -274,14 +271,7 @@ def _fresh(
     best = again if again.error < best.error else best
     if guess.kind == "general":
         return best, coefficients
-    simple = np.array(
-        [
-            round_to_fraction(
-                float(coefficients[0]),
-                max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
-            )
-        ]
-    )
+    simple = np.array([round_to_fraction(float(coefficients[0]), max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE))])
     if simple[0] == coefficients[0]:
         return best, coefficients
     rounded = _trial(x, y, full, guess, simple, others, None)
@@ -289,13 +279,7 @@ def _fresh(
 
 
 def _trial(
-    x: Array,
-    y: Array,
-    full: Surrogate,
-    guess: _Guess,
-    coefficients: Array,
-    others: list[int],
-    like: Surrogate | None,
+    x: Array, y: Array, full: Surrogate, guess: _Guess, coefficients: Array, others: list[int], like: Surrogate | None
 ) -> _Trial:
     """Fit F for fixed coefficients of z, with the terms of the surrogate `like`, or the best terms if that is None."""
     z = guess.at(coefficients)[0]

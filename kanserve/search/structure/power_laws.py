@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.powers import takes_negative
 from kanserve.search.regression.least_squares import ROUNDING, Fit, fit, lack_of_fit, root_mean_square
-from kanserve.search.structure.factors import (
-    FACTORS_LARGEST_ERROR,
-    SNAP_STANDARD_ERRORS,
-    raise_to,
-    round_to_fraction,
-)
+from kanserve.search.structure.factors import FACTORS_LARGEST_ERROR, SNAP_STANDARD_ERRORS, raise_to, round_to_fraction
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -48,10 +48,7 @@ def scalings(x: Array, y: Array, ranked: Sequence[Surrogate]) -> tuple[Scaling, 
     group; empty if there are none."""
     plain = next(surrogate for surrogate in ranked if surrogate.link.name in _POWERS)
     sizes, vectors = _null(x, y, plain)
-    limit = min(
-        LARGEST_RESIDUAL,
-        EXACT_RESIDUAL + RESIDUAL_PER_ERROR * plain.error,
-    )
+    limit = min(LARGEST_RESIDUAL, EXACT_RESIDUAL + RESIDUAL_PER_ERROR * plain.error)
     for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
         dimensions = _simple(vectors[:, :count])
         found = _verify(x, y, plain, dimensions) if dimensions is not None else []

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from kanserve.search.regression.interactions import Parts, partitions
 from kanserve.search.regression.least_squares import ROUNDING
 from kanserve.search.regression.link_functions import IDENTITY, Link
-from kanserve.search.regression.surrogates import (
-    Surrogate,
-    answer_units,
-    is_exact,
-    is_gain,
-    most_terms,
-)
+from kanserve.search.regression.surrogates import Surrogate, answer_units, is_exact, is_gain, most_terms
 from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fit_blocks, holds, of_size
 
 Array = NDArray[np.float64]

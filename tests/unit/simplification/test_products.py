@@ -13,11 +13,9 @@ from kanserve.network.kan import Kan, Symbolic, equal, make_layer
 from kanserve.simplification import discover, prune, simplify, symbolify
 from kanserve.simplification.activations import values
 from kanserve.simplification.insert_composite import with_inner
-from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import name_edges, price, splines
-from kanserve.simplification.validation import judge_of
 from kanserve.train import create, fit
 from tests.support.cases import one_in
 from tests.support.networks import kans
@@ -158,16 +156,13 @@ def test_simplify_keeps_a_function_of_a_function() -> None:
     assert equal(found, simplify(fit(shape, data, grid=(3, 5, 10), starts=6, noise_free=True), data))
 
 
-def test_a_spline_of_a_spline_of_one_variable_becomes_one() -> None:
+@pytest.mark.slow
+def test_a_spline_of_a_spline_of_one_variable_is_named_with_it() -> None:
     law: Law = lambda x, y: np.exp(np.sin(2 * x)) + y**2  # noqa: E731  # as the laws above
     data = _data(law, [(-1, 1)] * 2)
     kan = _template([2, 2, 1], [(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)])
-    kan = fit(kan, data, grid=(5, 10), starts=2, noise_free=True)
-    one = judge_of(kan, data, "auto", 0)
-    short = without_chains(kan, one)
-    assert len(splines(kan)) == 4 and splines(short) == [(0, 0, 0), (0, 1, 1)]
-    assert one.accepts(one.losses(short), one.losses(kan))
-    assert without_chains(short, one) is short
+    found = symbolify(fit(kan, data, grid=(5, 10), starts=2, noise_free=True), data)
+    assert found.symbolic and _error(found, law, [(-1, 1)] * 2) < 1e-12
 
 
 @pytest.mark.slow
