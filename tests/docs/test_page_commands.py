@@ -41,6 +41,7 @@ ELSEWHERE = {
     "docs/from-pysr.md": "test_from_pysr_docs.py",
     "docs/from-scikit-learn.md": "test_from_scikit_learn_docs.py",
     "docs/from-triton.md": "test_from_triton_docs.py",
+    "docs/pykan-notebooks.md": "test_pykan_notebooks.py",
     "docs/guide.md": "test_readme.py",
     "docs/rest.md": "test_rest_docs.py",
 }
