@@ -159,8 +159,9 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     -------
     Contributions
         `base` of shape (n_outputs,), and `values` and their standard `errors` of shape (n_samples, n_outputs,
-        n_inputs). The errors are 0 in networks where no more than six inputs meet in one function. It prints as a few
-        lines and has `.plot()`.
+        n_inputs). The errors are 0 in networks where no more than six inputs meet in one function. The values of a row
+        are NaN if the network, or a sum of its outputs for the background rows, is not finite. It prints as a few lines
+        and has `.plot()`.
 
     Raises
     ------

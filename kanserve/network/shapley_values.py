@@ -49,22 +49,26 @@ class Explainer:
         background = background_rows(kan, data, sum(map(_evaluations, self._groups)))
         self._start = self._behind.edges(background)
         self._bottom = self._start.sum(axis=1)[:, None]
-        self.base = self._behind.outputs(self._bottom[:, 0]).mean(axis=0)
+        with np.errstate(all="ignore"):
+            self.base = self._behind.outputs(self._bottom[:, 0]).mean(axis=0)
 
     def explain(self, rows: Array) -> tuple[Array, Array]:
-        """The contributions for raw rows (N, inputs) and their standard errors, (N, outputs, inputs) each."""
+        """The contributions for raw rows (N, inputs) and their standard errors, (N, outputs, inputs) each. They are NaN
+        in rows for which the network, or a sum of its outputs for the background rows, is not finite."""
         kan, behind, start = self.kan, self._behind, self._start
         values = np.zeros((len(rows), len(self.base), len(kan.inputs)))
         errors = np.zeros_like(values)
         finite = np.flatnonzero(np.isfinite(activations(kan, rows)[-1]).all(axis=1))
         values[np.setdiff1d(np.arange(len(rows)), finite)] = np.nan
-        for row in finite.tolist():
-            own = behind.edges(rows[[row]])[0]
-            for group in self._groups:
-                game, places = _exact if _is_exact(group) else _sample_orders, list(group)
-                values[row][:, places], errors[row][:, places] = game(
-                    behind, self._bottom, own[places] - start[:, places]
-                )
+        with np.errstate(all="ignore"):
+            for row in finite.tolist():
+                own = behind.edges(rows[[row]])[0]
+                for group in self._groups:
+                    game, places = _exact if _is_exact(group) else _sample_orders, list(group)
+                    values[row][:, places], errors[row][:, places] = game(
+                        behind, self._bottom, own[places] - start[:, places]
+                    )
+        values[~np.isfinite(values).all(axis=(1, 2))] = np.nan
         return values, errors
 
 

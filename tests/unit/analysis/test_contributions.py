@@ -114,6 +114,13 @@ def test_a_row_outside_the_domain_has_none_and_says_so():
         kan.explain([[1.0, 0.5]], [[-1.0, 0.0]])
 
 
+def test_a_row_that_overflows_where_its_prediction_does_not_has_none():
+    kan = kanserve.from_formula("x*y", ranges={"x": (0, 1), "y": (0, 1)})
+    found = kan.explain([[1e307, 1.0], [1.0, 1.0]])  # the sum of the outputs for 1000 background rows is infinite
+    assert np.isfinite(kan([[1e307, 1.0]])).all()
+    assert np.isnan(found.values[0]).all() and np.isfinite(found.values[1]).all()
+
+
 def test_texts_name_categories_missing_values_and_what_of_a_classifier_is_explained():
     kan = ZOO["categories"]()
     text = str(kan.explain([[1.0, np.inf, 0.0, 0.0], [9.0, 0.5, 0.0, np.nan]]))
