@@ -13,6 +13,7 @@ EMPTY, CPP, TRITON = "empty handler", "C++ empty echo", "C in Triton"
 MLSERVER, KSERVE = "MLServer", "KServe"
 C, ONNX, OPERATORS, NUMPY = "C", "ONNX", "ONNX with our operators", "NumPy"
 C_GRPCIO, C_TLS, EDGE = "C by grpcio", "C with TLS", "C in an edge server"
+C_WITHOUT_DRIFT = "C without drift"
 OURS = {C: 0.1, ONNX: 0.3, OPERATORS: 0.3, NUMPY: 0.5}  # and how much of an empty handler's CPU one row may take
 INFER, DIFFERENTIATE, FORMULA = "ModelInfer", "Differentiate", "GetFormula"
 FORMULA_OF_SPLINES = "GetFormula of the splines, 33 kB"
@@ -184,6 +185,8 @@ def _goals(results: Results) -> list[str]:
                     goal(ratio <= most, f"CPU of {name}, one row, 64 in flight ≤ {most}x {peer}: {ratio:.3f}x")
                 )
     lines += _goals_beside_triton(servers, results.cells.get((256, 64), {}))
+    if (ratio := _ratio(servers, C, C_WITHOUT_DRIFT)) is not None:
+        lines.append(goal(ratio <= 1.02, f"CPU of C, one row, 64 in flight ≤ 1.02x that without drift: {ratio:.3f}x"))
     one = results.cells.get((1, 1), {})
     if C in one and C_GRPCIO in one:
         share = one[C].middle("p50") / one[C_GRPCIO].middle("p50")

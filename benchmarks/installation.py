@@ -4,6 +4,7 @@
     python benchmarks/installation.py --python python3.11 --python python3.13  one for each
     python benchmarks/installation.py --tests                                  runs the tests too
     python benchmarks/installation.py --tests --only test                      the rows of `make test` alone
+    python benchmarks/installation.py --only extras                            a row for each extra: 4 GB to download
     python benchmarks/installation.py --write                                  into docs/installation.md too
 
 Each row starts from a clone of the last commit with an empty HOME, so that nothing is cached, and installs from the
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ KEPT = re.compile(
     r"PATH|LANG|(PIP|UV)_(?!CACHE_DIR|NO_CACHE).*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|https?_proxy|no_proxy", re.I
 )
 HEADING = ("| | seconds | CPU seconds | MB |", "|---|---:|---:|---:|")
+NOT_FOR_USERS = ("bench", "test", "test-s3", "test-notebook", "dev", "release")
 SERVERS = ("serve", "serve,onnx", "serve,onnx,sign,s3,tracing")
 
 
@@ -103,8 +106,9 @@ def _rows_of_servers(python: str, tests: bool) -> Iterator[str]:
     return _rows_of_extras(python, "a server", SERVERS)
 
 
-def _rows_of_all(python: str, tests: bool) -> Iterator[str]:
-    return _rows_of_extras(python, "all but torch", ("all",))
+def _rows_of_each(python: str, tests: bool) -> Iterator[str]:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    return _rows_of_extras(python, "an extra", [extra for extra in extras if extra not in NOT_FOR_USERS])
 
 
 def _rows_of_extras(python: str, use: str, wanted_extras: Sequence[str]) -> Iterator[str]:
@@ -119,7 +123,7 @@ def _rows_of_extras(python: str, use: str, wanted_extras: Sequence[str]) -> Iter
 
 
 # The rows by what they are about: each takes the interpreter, and whether to run the tests.
-PARTS = {"run": _rows_of_run, "test": _rows_of_test, "server": _rows_of_servers, "all": _rows_of_all}
+PARTS = {"run": _rows_of_run, "test": _rows_of_test, "server": _rows_of_servers, "extras": _rows_of_each}
 
 
 def _row(name: str, cost: Cost, clone: Path | None = None) -> str:

@@ -32,6 +32,7 @@ from benchmarks._serving_peers import Peers, Start
 from benchmarks._serving_report import (
     C_GRPCIO,
     C_TLS,
+    C_WITHOUT_DRIFT,
     CELLS,
     CPP,
     DIFFERENTIATE,
@@ -135,6 +136,7 @@ def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str
     other = Peers(folder, kan, on)
     starts: dict[str, Start] = {EMPTY: lambda: running(["-m", "benchmarks._empty_server"], on)}
     starts[C] = ours(C)
+    starts[C_WITHOUT_DRIFT] = ours(C, "--drift-rows", "0")
     starts[C_GRPCIO] = ours(C, "--transport", "grpcio")
     # Without our operators, but with the native transport where there is one.
     transport = "grpcio" if native_library.library() is None else "native"
