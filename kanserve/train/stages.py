@@ -1,6 +1,7 @@
 """The stages of a fit around the optimizer (`STAGES`, from outside in): each prepares the problem for the next, and
 completes the result that comes back."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -63,10 +64,19 @@ def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
     return first(problem, lambda inner: through(others, inner, last))
 
 
+def uninterrupted(complete: Callable[[Kan], Kan], kan: Kan) -> Kan:
+    """The completed network; after Ctrl-C, as it was, so that what comes after the optimizer loses no trained one."""
+    try:
+        return complete(kan)
+    except KeyboardInterrupt:
+        logging.getLogger("kanserve").warning("Interrupted after the training: the network was not judged to the end.")
+        return kan
+
+
 def recorded(problem: Problem, inner: Inner) -> Kan:
     """Record in the network which rows it was fitted to and judged by, and how they are spread over its inputs."""
     seen = [hash_rows(rows) for rows in (problem.data, problem.validation) if isinstance(rows, Dataset)]
-    return with_training_bins(record_rows(inner(problem), *seen), problem.data.x)
+    return uninterrupted(lambda kan: with_training_bins(record_rows(kan, *seen), problem.data.x), inner(problem))
 
 
 def encoded(problem: Problem, inner: Inner) -> Kan:
@@ -211,14 +221,17 @@ def guarded(problem: Problem, inner: Inner) -> Kan:
     """Replace outputs that are worse than a constant."""
     plan = _plan(problem)
     rows = problem.data.sample(JUDGED_BY[plan.settings.method], plan.settings.seed)
-    return no_worse_than_a_constant(inner(problem), rows, problem.loss)
+    return uninterrupted(lambda kan: no_worse_than_a_constant(kan, rows, problem.loss), inner(problem))
 
 
 def warned(problem: Problem, inner: Inner) -> Kan:
     """Add a warning if the result is of no use, or if few rows decide it."""
     kan = inner(problem)
-    if problem.outcome.judged is None:
-        return kan
+    return kan if problem.outcome.judged is None else uninterrupted(lambda kan: _warn(problem, kan), kan)
+
+
+def _warn(problem: Problem, kan: Kan) -> Kan:
+    assert problem.outcome.judged is not None
     plan, options = _plan(problem), problem.options
     once = replace(plan.settings, starts=min(plan.settings.starts, STARTS_OF_LEFT_OUT))
 

@@ -17,7 +17,7 @@ from kanserve.errors import ConflictError, FormatError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
-from kanserve.train import Progress, create, fit
+from kanserve.train import Progress, create, fit, stages
 from kanserve.train.checkpoints import resume_or_begin
 from tests.support.faults.killed_fits import KILLS, OPTIONS
 
@@ -175,6 +175,20 @@ def test_an_interrupt_from_the_callback_gives_the_best_network_so_far(
     assert np.isfinite(evaluate(kan, data.x)).all()
     assert len(told) == 3
     assert [record.message[:12] for record in caplog.records] == ["Interrupted:"]
+
+
+@pytest.mark.parametrize("judge", ["no_worse_than_a_constant", "warning_texts", "with_training_bins"])
+def test_an_interrupt_while_the_result_is_judged_loses_no_network(
+    judge: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    want = short()
+    monkeypatch.setattr(stages, judge, interrupt)
+    kan = short()
+    assert np.array_equal(evaluate(kan, rows().x), evaluate(want, rows().x))
+    assert [record.message[:27] for record in caplog.records] == ["Interrupted after the train"]
 
 
 def test_a_second_interrupt_goes_through(caplog: pytest.LogCaptureFixture) -> None:
