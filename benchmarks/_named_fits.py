@@ -221,7 +221,7 @@ def measure(one: Case) -> Result:
         try:
             kan = fit([x.shape[1], *one.hidden, outputs], (x, labels), seed=SEED, **one.options)
             found = evaluate(kan, new)
-            ours = score(found.argmax(axis=1) if one.classes else found[:, 0], judged)
+            ours = score(found.argmax(axis=1).astype(float) if one.classes else found[:, 0], judged)
         except KanserveError as error:
             said = f"error: {error}"
     seconds = time.process_time() - begun

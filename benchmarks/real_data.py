@@ -210,7 +210,7 @@ def _fitted(name: str, data: Data, rest: NDArray[np.int64], seed: int, seconds: 
         hidden, classes = HIDDEN[data.classifies], len(np.unique(data.y)) if data.classifies else 0
         change = _numbers().fit(x).transform if data.is_table else np.asarray
         scores = _pykan.trained(change(x), y, hidden, classes, seconds, seed)
-        return (lambda new: scores(change(new)).argmax(axis=1)) if classes else lambda new: scores(change(new))
+        return lambda new: scores(change(new)).argmax(axis=1).astype(float) if classes else scores(change(new))
     model = _model(name, data, rest, seed)
     return lambda new: np.ravel(model.predict(new))  # CatBoost's classes are a column
 

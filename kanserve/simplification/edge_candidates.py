@@ -339,8 +339,8 @@ def _starts(name: str, natural: float) -> Array:
             poles = 1 + np.geomspace(1e-3, 10, 22)
             return _pairs(np.array([1.0, -1.0]), np.concatenate([poles, -poles, [natural]]))
         case "exp":
-            rates = np.geomspace(0.05, 8, 24)
-            return np.stack([np.concatenate([rates, -rates]), np.zeros(48)], axis=1)
+            growth = np.geomspace(0.05, 8, 24)
+            return np.stack([np.concatenate([growth, -growth]), np.zeros(48)], axis=1)
         case "cos":
             rates, phases = np.meshgrid(_RATES, np.arange(8) * np.pi / 8)
             return np.stack([rates.ravel(), phases.ravel()], axis=1)

@@ -263,7 +263,7 @@ def _density(v: Array) -> tuple[float, float, float, tuple[float, ...]]:
         return 0.0, 1.0, 0.0, ()
     low, high = float(v.min()), float(v.max())
     counts = np.histogram(v, DENSITY_BINS, (low, high if high > low else low + 1))[0]
-    return low, high, float(np.median(v)), tuple((counts / max(counts.max(), 1)).round(3).tolist())
+    return low, high, float(np.median(v)), tuple((counts / max(int(counts.max()), 1)).round(3).tolist())
 
 
 def _knots(kan: Kan, depth: int, i: int) -> tuple[float, ...]:

@@ -98,7 +98,7 @@ def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Ar
     """The mean of t in each group (count,), shrunk towards the overall mean, 0."""
     rows = np.bincount(group, weights, count)
     means = np.bincount(group, weights * t, count) / np.where(rows > 0, rows, 1.0)
-    groups, total = int((rows > 0).sum()), rows.sum()
+    groups, total = int((rows > 0).sum()), float(rows.sum())
     within = float(weights @ (t - means[group]) ** 2) / max(total - groups, 1.0)
     room = max(total - float((rows**2).sum() / total), np.finfo(np.float64).tiny)
     between = max(float(rows @ means**2 - (groups - 1) * within) / room, np.finfo(np.float64).tiny)

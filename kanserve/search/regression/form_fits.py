@@ -100,7 +100,7 @@ class Curve:
 
     def can_be(self, form: Form) -> bool:
         """Whether a form has values at all rows, and the rows its symmetry about 0."""
-        return (not form.positive or self.x.min() > 0) and (not form.parity or form.parity in self.parities)
+        return (not form.positive or bool(self.x.min() > 0)) and (not form.parity or form.parity in self.parities)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,19 @@
 """Networks that hypothesis makes up: any shape, any function, inside and outside its domain."""
 
+from typing import get_args
+
 import numpy as np
 from hypothesis import strategies as st
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
-from kanserve.network.splines import extend_knots, uniform_knots
+from kanserve.network.kan_checks import Base
+from kanserve.network.splines import Extrapolation, extend_knots, uniform_knots
 
 SPECIAL = (0.0, 1.0, -1.0, 0.5, -2.0, np.pi, np.pi / 2, -np.pi / 2)  # where identities apply
 REACHES = ("inside", "across", "anywhere")
+BASES: tuple[Base, ...] = get_args(Base)
+EXTRAPOLATIONS: tuple[Extrapolation, ...] = get_args(Extrapolation)
 KINDS = ("none", "spline", "named", "both")
 
 
@@ -41,9 +46,9 @@ def _layer(rng: np.random.Generator, inputs: int, arity: list[int], palette: tup
         coefficients,
         knots=knots,
         order=order,
-        base=rng.choice(["silu", "identity", "zero"]),
+        base=BASES[int(rng.integers(3))],
         base_weight=rng.normal(0, 0.5, shape) * splined * (rng.random(shape) < 0.7),
-        extrapolation=rng.choice(["linear", "zero"]),
+        extrapolation=EXTRAPOLATIONS[int(rng.integers(2))],
         functions=np.where(named, rng.choice(list(FUNCTIONS), shape), ""),
         affine=named_affine(rng, shape, reach),
         arity=arity,

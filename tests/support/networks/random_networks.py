@@ -17,7 +17,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extend_knots, span, uniform_knots
-from tests.support.networks.generated_networks import KINDS, REACHES, named_affine, scaled
+from tests.support.networks.generated_networks import EXTRAPOLATIONS, KINDS, REACHES, named_affine, scaled
 from tests.support.networks.kans import ZOO, with_codes
 
 Array = NDArray[np.float64]
@@ -106,7 +106,7 @@ def _layer(
     intervals = (1, 2, 5, int(rng.integers(3, 20)), int(rng.integers(20, 61)))[int(rng.integers(5))]
     kinds = rng.choice(palette, shape)
     splined, named = np.isin(kinds, ("spline", "both")), np.isin(kinds, ("named", "both"))
-    outer = rng.choice(["linear", "zero"])
+    outer = EXTRAPOLATIONS[int(rng.integers(2))]
     size = SIZES[int(rng.integers(len(SIZES)))] if rng.random() < 0.3 else 1.0
     split = size ** rng.random()
     varied = rng.random() < 0.4
