@@ -31,11 +31,14 @@ def compiled(kept: str) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary, "constraints.txt")
         output.write_text(kept.replace(COMMENT, ""))
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         command = ["uv", "pip", "compile", "--universal", "--all-extras", "--no-annotate", "--no-header", "--quiet"]
-        # pip and the build backend are what installs, so no extra names them.
+        # From the oldest Python on, whichever runs this. pip and the build backend are what installs, so no extra names
+        # them.
+        oldest = project["project"]["requires-python"].removeprefix(">=")
         subprocess.run(
-            [*command, "--output-file", output, "-", "pyproject.toml"],
-            input="\n".join(["pip", *tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]]),
+            [*command, "--python-version", oldest, "--output-file", output, "-", "pyproject.toml"],
+            input="\n".join(["pip", *project["build-system"]["requires"]]),
             check=True,
             cwd=ROOT,
             text=True,
