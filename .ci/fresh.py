@@ -12,6 +12,7 @@ it fails, and its time is printed.
 import argparse
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ USER = "newcomer"
 NOBODY = 65534  # the user and the group that every Linux has for those who own nothing
 # Kept of the environment: where packages come from, and what the kernels of linear algebra are.
 KEPT = re.compile(r"LANG|PIP_.*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|https?_proxy|no_proxy|OPENBLAS_.*|CI", re.IGNORECASE)
+FILES = 1024  # that an ordinary user's processes may open, unless they ask for more
 MOST_MEGABYTES = 450  # of .venv after `make run`: a newcomer waits for each of them
 # In a mount namespace of its own, so that nothing stays mounted: $1 is the root, and pairs of files or folders follow.
 SET_UP = """
@@ -67,6 +69,8 @@ def main() -> None:
     options.add_argument("--busy", type=int, default=0, metavar="N", help="processes that compute beside it")
     options.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="of make, such as UV=")
     chosen = options.parse_args()
+    # As an ordinary user has it, whatever the machine of the CI allows.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     if chosen.place == "debian" and (os.geteuid() or not shutil.which("mmdebstrap")):
         sys.exit("A bare Debian wants root and mmdebstrap.")
     make_place = _here if chosen.place == "here" else _debian

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from kanserve.serve.settings import Settings
 
 
+FILES = 4096  # that a process of the tests may open
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--transport", choices=("auto", "grpcio"), default="auto", help="The transport of servers.")
 
@@ -39,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         holder = tempfile.TemporaryDirectory(prefix="kanserve-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(holder.cleanup)
         os.environ[made_once.FOLDER] = holder.name
+    if sys.platform != "win32":  # tests hold a thousand connections at both ends; ordinary users begin with 1024 files
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= soft < FILES:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if hard < 0 else min(FILES, hard), hard))
     if config.getoption("transport") == "grpcio":
         from kanserve.serve.transport import native_library
 

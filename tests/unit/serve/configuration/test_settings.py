@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import tomllib
 from dataclasses import fields
@@ -19,6 +20,7 @@ from kanserve.serve.configuration import flags
 from kanserve.serve.configuration.settings_sources import configuration, read
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
+from tests.support.paths import ROOT
 from tests.support.servers import serving
 
 
@@ -101,6 +103,14 @@ def test_only_the_file_has_models_and_access(folder):
     assert settings.loads(settings.dumps(found)) == found
     assert "unknown flag" in refused("--models", "x")[0]
     assert "unknown setting" in refused(KANSERVE_ACCESS="x")[0]
+
+
+def test_variables_that_the_build_reads_are_no_misspelt_settings(folder):
+    code = [ROOT / "hatch_build.py", *(ROOT / "kanserve").rglob("*.py")]
+    found = {name for path in code for name in re.findall(r"environ[^\n]*\"(KANSERVE_[A-Z_]+)\"", path.read_text())}
+    assert found >= {"KANSERVE_SERVER_LIBRARIES", "KANSERVE_STUDIO"}
+    others = found - {"KANSERVE_CONFIG", *(f"KANSERVE_{setting.name.upper()}" for setting in fields(Settings))}
+    assert read([], dict.fromkeys(others, "x")) == Settings()
 
 
 ROLES = "predict, read or manage, separated by commas"
