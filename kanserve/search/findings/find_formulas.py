@@ -70,6 +70,7 @@ LEAST_LISTED = 6  # formulas that are listed even without that time
 
 
 @names_parameters()
+@np.errstate(all="ignore")  # what overflows or divides by zero is no law; the caller need not read of each
 def find_formulas(
     data: TrainingData,
     *,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from kanserve import native
 from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
@@ -64,7 +66,7 @@ def ahead(steps: Sequence[Callable[[], T]]) -> Iterator[Callable[[], T]]:
 
 def alone(step: Callable[[], T]) -> T:
     """Run a step with linear algebra on one thread, as workers do, so that sums round the same."""
-    with threads_for(0):
+    with threads_for(0), np.errstate(all="ignore"):  # a worker is not within that of `find_formulas`
         return step()
 
 

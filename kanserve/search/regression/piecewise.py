@@ -87,7 +87,7 @@ def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, i
 def _fit_polynomial(x: Array, y: Array, degree: int) -> Polynomial:
     if x[0] == x[-1]:
         return Polynomial([float(y.mean())])
-    found: Polynomial = Polynomial.fit(x, y, degree)
+    found: Polynomial = Polynomial.fit(x, y, degree, full=True)[0]  # which does not warn of fewer different x
     return found
 
 

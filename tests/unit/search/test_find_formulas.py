@@ -364,3 +364,11 @@ def test_an_interrupted_search_gives_what_it_has():
     finally:
         signal.signal(signal.SIGINT, before)
     assert found.ended == "interrupted" and len(told) == 1 and found.candidates[0].complexity == 1
+
+
+def test_values_that_overflow_or_divide_by_zero_are_no_warning_of_the_caller():
+    generator = np.random.default_rng(0)
+    rating, flag = generator.integers(1, 6, 400), generator.integers(0, 2, 400)
+    age, hundreds = generator.choice([17.5, 22, 27, 32, 37, 42], 400), generator.integers(0, 3, 400) * 100.0
+    y = np.exp(generator.normal(0, 1.5, 400)) * (6 - rating) * (generator.random(400) < 0.4)
+    assert len(find_formulas((np.column_stack([rating, flag, age, hundreds]), y), max_fits=1000)) > 0

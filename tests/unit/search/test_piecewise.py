@@ -73,3 +73,8 @@ def test_the_search_names_kinks_steps_and_powers_of_the_size(law, text):
 def test_kinks_are_not_used_where_the_functions_leave_them_out():
     found = find_formulas((X[:, None], np.maximum(X, 0)), max_fits=30, functions=["x", "x^2"])
     assert "abs" not in found.best.formula.text and "sign" not in found.best.formula.text
+
+
+def test_inputs_of_few_values_are_fitted_without_a_warning():
+    x = np.repeat(np.arange(40.0), 5)
+    assert piecewise_polynomial(x, np.random.default_rng(0).normal(size=200)) is None
