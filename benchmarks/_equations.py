@@ -90,6 +90,10 @@ class Setting:
         if self.table not in get_args(Table) or self.spread not in get_args(Spread):
             raise ValueError(f"No such table or spread: {self.table}, {self.spread}.")
 
+    @property
+    def noisy(self) -> bool:
+        return bool(self.noise or self.outliers)
+
 
 @dataclass(frozen=True, eq=False)
 class Law:

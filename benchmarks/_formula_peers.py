@@ -1,5 +1,6 @@
 """Other symbolic regression packages, as good as a user can get them in a given number of CPU seconds."""
 
+import ast
 import importlib
 import math
 import time
@@ -20,6 +21,16 @@ Array = NDArray[np.float64]
 SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,sin,cos,tanh,asin,constant,variable"
 POPULATION = 500
 LARGEST_EXPONENT = 100.0  # gplearn's exp is clipped here, so that it stays finite
+# How gplearn's functions are written elsewhere. Its sqrt and log are those of the absolute value.
+NOTATION = {
+    "add": "({} + {})",
+    "sub": "({} - {})",
+    "mul": "({} * {})",
+    "div": "({} / {})",
+    "inv": "(1 / {})",
+    "sqrt": "sqrt(abs({}))",
+    "log": "log(abs({}))",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +94,8 @@ def gplearn(data: Dataset, seconds: float, seed: int) -> Found:
             generations += 1
             model.set_params(generations=generations)
             model.fit(data.x, data.y[:, 0])
-    return Found(model.predict, str(model._program), time.process_time() - begun)
+    spent = time.process_time() - begun
+    return Found(model.predict, _written(ast.parse(str(model._program), mode="eval").body), spent)
 
 
 def pykan(data: Dataset, seed: int) -> Found:
@@ -111,3 +123,11 @@ def pykan(data: Dataset, seed: int) -> Found:
 
 def _bounded_exp(x: Array) -> Array:
     return np.asarray(np.exp(np.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT)))
+
+
+def _written(node: ast.expr) -> str:
+    """A program of gplearn as a formula: of mul(x, add(y, 1)), "(x * (y + 1))"."""
+    if not isinstance(node, ast.Call):
+        return ast.unparse(node)
+    name = ast.unparse(node.func)
+    return NOTATION.get(name, name + "({})").format(*map(_written, node.args))

@@ -107,6 +107,7 @@ def _laws(setting: Setting, laws: Sequence[Law], ours: Sequence[Result]) -> str:
 def _methods(results: Sequence[Result]) -> str:
     """A line for each method, with our results on the same laws and seeds."""
     lines = []
+    noisy = any(result.form is not None for result in results)
     for method in dict.fromkeys(result.method for result in results):
         found = [result for result in results if result.method == method]
         tried = {(result.law, result.seed) for result in found}
@@ -118,13 +119,15 @@ def _methods(results: Sequence[Result]) -> str:
                 f"{sum(result.exact for result in found)} of {len(found)}",
                 f"{sum(result.error < FLOAT32 for result in found)}",
                 f"{sum(result.inside < FLOAT32 for result in found)}",
+                *[f"{sum(result.right for result in found)}"] * noisy,
                 f"{sum(result.read < EXACT for result in found)}" if method == OURS else "",
                 f"{np.median(seconds):.2f}",
                 f"{max(seconds):.2f}",
                 f"{sum(result.exact for result in beside)}",
             ]
         )
-    head = ["method", "exact", "below 1e-5", "1e-5 in range", "text exact", "median s", "most s", "ours exact there"]
+    head = ["method", "exact", "below 1e-5", "1e-5 in range", *["right form"] * noisy]
+    head += ["text exact", "median s", "most s", "ours exact there"]
     return table(head, lines)
 
 

@@ -26,11 +26,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import kanserve
 from benchmarks import _formula_peers as peers
 from benchmarks._equations import Law, Setting, Table, by_text, by_tree, laws, relative_error, rows, wider
 from benchmarks._formula_report import LONG, OURS, SAME_FORM, Key, Result, report
 from benchmarks._skeletons import seen
 from kanserve.data.dataset import Dataset
+from kanserve.errors import KanserveError
 from kanserve.formula import Formula, evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search import find_formulas
@@ -161,7 +163,7 @@ def _ours(plan: Plan, law: Law, seed: int) -> Result:
         error=relative_error(law, by_tree(formula), wide),
         inside=relative_error(law, by_tree(formula), fresh.x),
         read=relative_error(law, by_text(formula, law.inputs), wide),
-        form=same_form(law, formula, fresh) if plan.setting.noise or plan.setting.outliers else None,
+        form=same_form(law, formula, fresh) if plan.setting.noisy else None,
         status=found.status,
     )
 
@@ -179,8 +181,10 @@ def _peer(
         found = find(rows(law, plan.setting, seed), seconds, seed)
     except Exception as failure:  # any failure is a miss, as for ours
         return Result(law.name, seed, method, time.process_time() - begun, f"{type(failure).__name__}: {failure}")
-    error, inside = (relative_error(law, found.run, x) for x in (wider(law), _fresh(plan, law).x))
-    return Result(law.name, seed, method, found.seconds, found.text, error=error, inside=inside)
+    fresh = _fresh(plan, law)
+    error, inside = (relative_error(law, found.run, x) for x in (wider(law), fresh.x))
+    form = _reads_as(law, found.text, fresh) if plan.setting.noisy else None
+    return Result(law.name, seed, method, found.seconds, found.text, error=error, inside=inside, form=form)
 
 
 def _fresh(plan: Plan, law: Law) -> Dataset:
@@ -193,6 +197,15 @@ def same_form(law: Law, formula: Formula, fresh: Dataset) -> bool:
         return False
     fitted = refit(formula.tree, fresh.x, fresh.y[:, 0])
     return relative_error(law, lambda x: evaluate_tree(fitted, {}, x), fresh.x) < SAME_FORM
+
+
+def _reads_as(law: Law, text: str, fresh: Dataset) -> bool:
+    """`same_form` of a text."""
+    try:
+        (formula,) = kanserve.formulas(kanserve.from_formula(text, inputs=law.inputs))
+    except KanserveError:  # too long, or a function that we do not have
+        return False
+    return same_form(law, formula, fresh)
 
 
 if __name__ == "__main__":
