@@ -16,8 +16,7 @@ from kanserve.errors import DataError
 from kanserve.network.conformal_intervals import ConformalInterval, interval_of
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import jacobian, softmax
-from kanserve.network.signal_shares import find_used_inputs
-from kanserve.network.training_range import ranges
+from kanserve.network.training_range import find_unused_inputs, ranges
 from kanserve.runtime.backend import Backend, Differentiating
 
 Column = NDArray[Any]
@@ -57,13 +56,7 @@ class BatchModel:
     @cached_property
     def absent(self) -> Mapping[str, float]:
         """The inputs that no output depends on, which a table may lack, each with a value in the range."""
-        kan = self.artifact.kan()
-        low, high = self.limits
-        middle = low / 2 + high / 2
-        values = np.where(np.isfinite(middle), middle, kan.input_shift)
-        categorical = np.array([bool(variable.categories) for variable in kan.inputs])
-        values = np.where(categorical, np.floor(values), values)  # a code of a category
-        return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~find_used_inputs(kan))}
+        return find_unused_inputs(self.artifact.kan())
 
     def check_inputs(self, names: Sequence[str], table: str = "The table") -> None:
         """Raise DataError if a table with these columns lacks an input, or has one twice."""
@@ -102,13 +95,16 @@ class BatchModel:
 
     def compute(self, columns: Sequence[Column | None], rows: int, options: ResultOptions) -> list[Column]:
         """Compute the columns of `schema` from these input columns, None for an absent one. A class is given by its
-        number, -1 for a row with a value that is not finite."""
+        number, -1 for a row with an output that is not finite."""
         inputs, outputs = self.backend.inputs, self.backend.outputs
         block = max(_ROWS, _VALUES // max(inputs, outputs))
         scratch = np.empty((min(block, rows), inputs), np.float64 if options.gradient else self.backend.dtype)
-        for i, column in enumerate(columns):
-            if column is None:
-                scratch[:, i] = self.absent[self.inputs[i]]
+        given = {
+            i: column for i, column in enumerate(columns) if column is not None and self.inputs[i] not in self.absent
+        }
+        for i, name in enumerate(self.inputs):
+            if i not in given:
+                scratch[:, i] = self.absent[name]
         values = np.empty((outputs, rows), self.backend.dtype)
         slopes = np.empty((outputs * inputs if options.gradient else 0, rows))
         # A double beyond the range of float becomes infinite, and its row NaN.
@@ -116,9 +112,8 @@ class BatchModel:
             for start in range(0, rows, block):
                 part = slice(start, min(start + block, rows))
                 x = scratch[: part.stop - start]
-                for i, column in enumerate(columns):
-                    if column is not None:
-                        x[:, i] = column[part]
+                for i, column in given.items():
+                    x[:, i] = column[part]
                 if options.gradient:
                     values[:, part], slopes[:, part] = self._differentiate(x)
                 else:

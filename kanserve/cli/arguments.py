@@ -1,7 +1,7 @@
 """Parse command-line arguments: names of formats, shapes, tables and models."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
-from kanserve.network.signal_shares import find_used_inputs
-from kanserve.network.training_range import describe_outside, ranges
+from kanserve.network.training_range import describe_outside, fill_unused, find_unused_inputs, middle_of
 from kanserve.repository import local
 from kanserve.runtime import load_backend
 from kanserve.runtime.model import read_artifact
@@ -97,13 +96,14 @@ def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | 
 
 
 def read_held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
-    """Read samples to score a network on; unused columns and classes may be missing."""
+    """Read samples to score a network on; unused columns, values in them, and classes may be missing."""
     columns = target or [output.name for output in kan.outputs]
     if kan.classes and not target:
         columns = [class_column(kan, table, decimal)]
     names = [variable.name for variable in kan.inputs]
     known = categories_of(kan.inputs)
-    return read_samples(table, columns, names, kan.classes, find_unused_inputs(kan), known, decimal=decimal)
+    data = read_samples(table, columns, names, kan.classes, find_unused_inputs(kan), known, decimal=decimal)
+    return replace(data, x=fill_unused(kan, data.x))
 
 
 def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
@@ -277,29 +277,11 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
         sums = {number for node in used for number in layer.nodes[node].subnodes}
         used = {edge.source for edge in layer.edges if edge.kind != "zero" and edge.target in sums}
     unused = {
-        variable.name: _inside(variable, variable.low, variable.high, float(shift))
+        variable.name: middle_of(variable, variable.low, variable.high, float(shift))
         for i, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
         if i not in used
     }
     return Predictor(list(network.inputs), unused, categories_of(network.input_variables), predict, explain)
-
-
-def find_unused_inputs(kan: Kan) -> dict[str, float]:
-    """The inputs that no output depends on, each with a value in the training range."""
-    return {
-        variable.name: _inside(variable, low, high, float(shift))
-        for variable, (low, high), shift, used in zip(
-            kan.inputs, ranges(kan).tolist(), kan.input_shift, find_used_inputs(kan), strict=True
-        )
-        if not used
-    }
-
-
-def _inside(variable: Variable, low: float, high: float, otherwise: float) -> float:
-    """The middle of a range if it is finite, else `otherwise`; for a categorical input, a code."""
-    middle = low / 2 + high / 2
-    middle = float(np.floor(middle)) if variable.categories else middle
-    return middle if np.isfinite(middle) else otherwise
 
 
 def _columns(names: Iterable[str], values: Array) -> dict[str, list[Any]]:

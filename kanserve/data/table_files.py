@@ -100,12 +100,12 @@ def read_rows(
     *,
     decimal: Decimal | None = None,
 ) -> Array:
-    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN, a missing column its
-    value in `absent`, and categories their codes."""
+    """Read rows (N, inputs) for prediction from a CSV or Parquet file; categories become their codes, a missing column
+    or value of an input in `absent` that input's value, and other missing values NaN."""
     said: list[str] = []
     x = _inputs(read_file(path, decimal), inputs, absent, categories, said)
     _say(said)
-    return x
+    return np.where(np.isnan(x), [absent.get(name, np.nan) for name in inputs], x)
 
 
 def count_labels(values: Array) -> int:

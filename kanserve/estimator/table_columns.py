@@ -19,6 +19,7 @@ from kanserve.data.frames import (
 from kanserve.data.labels import is_text
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import find_used_inputs
 
 Array = NDArray[np.float64]
 
@@ -79,9 +80,10 @@ def _rows_by_position(X: Any, kan: Kan) -> Any:
 
 
 def check_missing(kan: Kan, x: Array) -> None:
-    """Raise DataError for a missing value that the network has no number for."""
+    """Raise DataError for a missing value that the outputs depend on, and that the network has no number for."""
+    used = find_used_inputs(kan)
     for i, column in enumerate(kan.inputs):
-        if column.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
+        if used[i] and column.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
             raise DataError(
                 f"Input X contains NaN in column {column.name!r}, row {bad[0] + 1}; in training none was missing there."
             )

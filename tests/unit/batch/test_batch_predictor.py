@@ -103,6 +103,14 @@ def test_a_value_that_is_not_finite_or_missing_makes_its_row_nan_and_no_other(la
         assert np.asarray(result["outside"]).tolist() == [False, True, True, True, True, False]
 
 
+def test_an_input_that_no_output_depends_on_may_hold_anything():
+    kan = kanserve.from_formula("2*x", inputs=["x", "unused"], ranges={"x": (-1, 1), "unused": (3, 4)})
+    predictor = BatchPredictor(kanserve.compile(kan, ["numpy_source"]), gradient=True)
+    result = predictor({"x": np.array([0.5, np.nan, 0.25]), "unused": np.array([np.nan, 3.5, np.inf])})
+    np.testing.assert_allclose(result["y"], [1.0, np.nan, 0.5], rtol=1e-12)
+    np.testing.assert_allclose(result["dy_dunused"], [0.0, np.nan, 0.0], atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", [pa.float32(), pa.int8(), pa.uint64(), pa.bool_(), pa.decimal128(5, 2), pa.float16()])
 def test_every_type_of_number_is_a_number_with_and_without_nulls(law, kind):
     ones = pa.array([1, 0, None]).cast(pa.bool_() if kind == pa.bool_() else pa.int8()).cast(kind)

@@ -74,8 +74,16 @@ def test_a_prediction_needs_the_columns_that_the_model_uses_and_ignores_others(f
     with start(folder / "models", port=0) as server:
         for model in ("pruned.safetensors", "models/pruned/1", f"{server.address}/pruned"):
             assert kanserve("predict", model, "few.csv") == (0, "y\n1.0\n-0.5\n", "")
+            (folder / "gaps.csv").write_text("x,unused\n0.5,\n-0.25,3.5\n")
+            assert kanserve("predict", model, "gaps.csv") == (0, "y\n1.0\n-0.5\n", "")
+            (folder / "gaps.csv").write_text("x,unused\n0.5,3.5\n,3.5\n")
+            code, out, err = kanserve("predict", model, "gaps.csv")
+            assert (code, out) == (0, "y\n1.0\nnan\n") and "1 of 2 rows" in err
     code, _, err = kanserve("predict", "law.safetensors", "few.csv")
     assert code == 2 and "no column 'y'" in err
+    (folder / "samples.csv").write_text("x,unused,y\n0.5,,1\n-0.25,3.5,-0.5\n")
+    code, out, _ = kanserve("score", "pruned.safetensors", "samples.csv", "--target", "y", "--json")
+    assert code == 0 and json.loads(out)["outputs"][0]["r2"] > 0.999
 
 
 def test_a_network_is_scored_on_samples_that_it_was_not_trained_on(folder, kanserve):

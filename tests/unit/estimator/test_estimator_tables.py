@@ -1,5 +1,6 @@
 """The estimators on tables with missing values and categories."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kanserve import KANClassifier, KANRegressor
+from kanserve import KANClassifier, KANRegressor, from_formula
 from kanserve.data import TableWarning
 from kanserve.network.evaluate import evaluate
 
@@ -149,3 +150,19 @@ def test_rows_of_text_by_position_are_the_columns_of_the_fit():
     with pytest.raises(ValueError, match="Column 'a' has categories, and is a number in the network"):
         model.predict(low)
     assert list(names) == ["kind", "a", "b"]
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_an_unused_input_may_be_missing_and_a_used_one_may_not(rows):
+    ranges = {"x1": (-1, 1), "x2": (0, 4)}
+    x = np.column_stack([np.linspace(-1, 1, rows), np.full(rows, 2.0)])
+    holes, unknown = x.copy(), x.copy()
+    holes[::2, 1] = unknown[0, 0] = np.nan
+    model = KANRegressor.from_kan(from_formula("2*x1", inputs=["x1", "x2"], ranges=ranges))
+    np.testing.assert_allclose(model.predict(holes), 2 * x[:, 0], rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="NaN in column 'x1', row 1; in training none was missing there"):
+        model.predict(unknown)
+    scores = from_formula({"low": "-x1", "high": "x1"}, inputs=["x1", "x2"], ranges=ranges)
+    classifier = KANClassifier.from_kan(replace(scores, classes=("low", "high")))
+    assert classifier.predict(holes).tolist() == classifier.predict(x).tolist()
+    assert np.isfinite(classifier.predict_proba(holes)).all()

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 
+import kanserve
 from kanserve.network.evaluate import evaluate
-from kanserve.network.training_range import finite_rows, outside, ranges, sample
+from kanserve.network.training_range import fill_unused, find_unused_inputs, finite_rows, outside, ranges, sample
 from tests.support.networks.kans import domains, outside_linear, raw_features
 
 
@@ -25,3 +28,13 @@ def test_finite_rows_leave_a_functions_domain_out():
     rows = finite_rows(domains(), 30)
     assert len(rows) == 30
     assert np.isfinite(evaluate(domains(), rows)).all()
+
+
+def test_only_missing_values_of_unused_inputs_without_a_fill_value_are_filled():
+    kan = kanserve.from_formula("x + 0*b + 0*c", inputs=["x", "b", "c"], ranges={"x": (0, 1), "b": (2, 4), "c": (5, 9)})
+    kan = replace(kan, inputs=(*kan.inputs[:2], replace(kan.inputs[2], fill_value=6.0)))
+    assert find_unused_inputs(kan) == {"b": 3.0, "c": 7.0}
+    x = np.array([[0.5, np.nan, np.nan], [np.nan, np.inf, 5.0]])
+    assert np.array_equal(fill_unused(kan, x), [[0.5, 3.0, np.nan], [np.nan, np.inf, 5.0]], equal_nan=True)
+    assert fill_unused(kan, x[1:])[0, 1] == np.inf
+    assert np.isfinite(evaluate(kan, fill_unused(kan, x))).ravel().tolist() == [True, False]
