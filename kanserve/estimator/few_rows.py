@@ -22,8 +22,9 @@ MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 FEW = 16  # rows: one takes .006 ms instead of .36, and up to here few predictions pay for the module
 MOST_COEFFICIENTS = 20_000  # of the splines: the source of a larger network takes a tenth of a second to write and read
 
-_modules: WeakKeyDictionary[Kan, tuple[Callable[[Array], Array], bool]] = WeakKeyDictionary()
-"""The function that predicts few rows, and whether the outputs depend on all inputs."""
+# The function of a network's module, if it has one, and whether the outputs depend on all inputs. A function that holds
+# its network would keep it here for ever.
+_modules: WeakKeyDictionary[Kan, tuple[Callable[[Array], Array] | None, bool]] = WeakKeyDictionary()
 
 
 def outputs(kan: Kan, x: Array) -> Array:
@@ -34,7 +35,8 @@ def outputs(kan: Kan, x: Array) -> Array:
     if kan not in _modules:
         _modules[kan] = _module(kan), bool(find_used_inputs(kan).all())
     run, uses_all = _modules[kan]
-    return run(x if uses_all else fill_unused(kan, x))
+    filled = x if uses_all else fill_unused(kan, x)
+    return evaluate(kan, filled) if run is None else run(filled)
 
 
 def in_blocks(kan: Kan, x: Array) -> Array:
@@ -43,8 +45,8 @@ def in_blocks(kan: Kan, x: Array) -> Array:
     return np.concatenate([evaluate(kan, x[start : start + rows]) for start in range(0, len(x), rows)])
 
 
-def _module(kan: Kan) -> Callable[[Array], Array]:
-    """The predict function of the network's exported NumPy module; `evaluate` if that is impossible or the network is
+def _module(kan: Kan) -> Callable[[Array], Array] | None:
+    """The predict function of the network's exported NumPy module; None if that is impossible or the network is
     large."""
     if sum(layer.coefficients.size for layer in kan.layers) <= MOST_COEFFICIENTS:
         try:
@@ -52,4 +54,4 @@ def _module(kan: Kan) -> Callable[[Array], Array]:
             return numpy_backend.load(files).predict
         except KanserveError:  # such as numbers that underflow
             pass
-    return lambda x: evaluate(kan, x)
+    return None

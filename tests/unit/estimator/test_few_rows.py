@@ -1,5 +1,7 @@
 """Few rows are predicted by the network's NumPy module, with the numbers of `evaluate`."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -36,3 +38,14 @@ def test_a_large_network_takes_the_reference(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(few_rows, "MOST_COEFFICIENTS", 1)
     again = replace(kan)  # another object, for which no module is kept
     assert (few_rows.outputs(again, x[:3]) == evaluate(kan, x[:3])).all()
+
+
+@pytest.mark.parametrize("most", [1, few_rows.MOST_COEFFICIENTS])
+def test_a_network_is_freed_after_its_predictions(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_rows, "MOST_COEFFICIENTS", most)
+    kan = ZOO["raw_features"]()
+    few_rows.outputs(kan, sample(kan, 3))
+    left = weakref.ref(kan)
+    del kan
+    gc.collect()
+    assert left() is None
