@@ -92,6 +92,7 @@ class Setting:
 
     @property
     def noisy(self) -> bool:
+        """Whether some answers are not those of the law."""
         return bool(self.noise or self.outliers)
 
 

@@ -95,7 +95,7 @@ def gplearn(data: Dataset, seconds: float, seed: int) -> Found:
             model.set_params(generations=generations)
             model.fit(data.x, data.y[:, 0])
     spent = time.process_time() - begun
-    return Found(model.predict, _written(ast.parse(str(model._program), mode="eval").body), spent)
+    return Found(model.predict, infix(ast.parse(str(model._program), mode="eval").body), spent)
 
 
 def pykan(data: Dataset, seed: int) -> Found:
@@ -125,9 +125,9 @@ def _bounded_exp(x: Array) -> Array:
     return np.asarray(np.exp(np.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT)))
 
 
-def _written(node: ast.expr) -> str:
-    """A program of gplearn as a formula: of mul(x, add(y, 1)), "(x * (y + 1))"."""
+def infix(node: ast.expr) -> str:
+    """A program of gplearn with operators: "(x * (y + 1))" for mul(x, add(y, 1))."""
     if not isinstance(node, ast.Call):
         return ast.unparse(node)
     name = ast.unparse(node.func)
-    return NOTATION.get(name, name + "({})").format(*map(_written, node.args))
+    return NOTATION.get(name, name + "({})").format(*map(infix, node.args))

@@ -183,7 +183,7 @@ def _peer(
         return Result(law.name, seed, method, time.process_time() - begun, f"{type(failure).__name__}: {failure}")
     fresh = _fresh(plan, law)
     error, inside = (relative_error(law, found.run, x) for x in (wider(law), fresh.x))
-    form = _reads_as(law, found.text, fresh) if plan.setting.noisy else None
+    form = right_form(law, found.text, fresh) if plan.setting.noisy else None
     return Result(law.name, seed, method, found.seconds, found.text, error=error, inside=inside, form=form)
 
 
@@ -199,8 +199,8 @@ def same_form(law: Law, formula: Formula, fresh: Dataset) -> bool:
     return relative_error(law, lambda x: evaluate_tree(fitted, {}, x), fresh.x) < SAME_FORM
 
 
-def _reads_as(law: Law, text: str, fresh: Dataset) -> bool:
-    """`same_form` of a text."""
+def right_form(law: Law, text: str, fresh: Dataset) -> bool:
+    """Whether the formula of a text is right except for its constants, as `same_form` has it."""
     try:
         (formula,) = kanserve.formulas(kanserve.from_formula(text, inputs=law.inputs))
     except KanserveError:  # too long, or a function that we do not have

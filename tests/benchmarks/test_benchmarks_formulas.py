@@ -1,5 +1,6 @@
 """The table of found formulas: rows are what they are said to be, judgement is strict, and a miss is printed as one."""
 
+import ast
 import json
 import math
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from benchmarks._equations import (
     wider,
 )
 from benchmarks._formula_report import OURS, Result, report
+from kanserve.data.dataset import Dataset
 
 pytestmark = pytest.mark.extended
 
@@ -150,6 +152,11 @@ def test_a_method_stands_beside_ours_on_what_it_was_tried_on():
     results.append(Result("I.12.1", 0, "pyoperon", 1.0, "a*b", 3e-6, 3e-6))
     (row,) = (line.split() for line in report(Setting(), [PRODUCT], (0, 1), results).splitlines() if " 0 of 1 " in line)
     assert row == ["pyoperon", "0", "of", "1", "1", "1", "1.00", "1.00", "1"]
+    noisy = replace(results[-1], form=True)
+    (row,) = (
+        line.split() for line in report(Setting(noise=0.01), [PRODUCT], (0,), [noisy]).splitlines() if "1.00" in line
+    )
+    assert row[:7] == ["pyoperon", "0", "of", "1", "1", "1", "1"]
 
 
 @pytest.mark.parametrize("name", ["pyoperon", "gplearn"])
@@ -157,6 +164,19 @@ def test_a_peer_finds_a_product(name):
     pytest.importorskip(name)
     found = getattr(_formula_peers, name)(rows(PRODUCT, Setting(), 0), 0.5, 0)
     assert relative_error(PRODUCT, found.run, wider(PRODUCT)) < 1e-5 and found.seconds >= 0.4 and "a" in found.text
+
+
+def test_a_program_of_gplearn_is_written_with_operators():
+    program = "div(sub(a, sqrt(b)), inv(mul(-0.5, sin(a))))"
+    assert _formula_peers.infix(ast.parse(program, mode="eval").body) == "((a - sqrt(abs(b))) / (1 / (-0.5 * sin(a))))"
+
+
+def test_the_text_of_a_peer_has_the_right_form_if_other_constants_make_it_the_law():
+    one, fresh = law("2.5*a*exp(-0.7*b)", a=(1, 2), b=(0, 3)), np.random.default_rng(0).uniform(1, 2, (200, 2))
+    data = Dataset(fresh, one.kan(fresh), ("a", "b"))
+    assert formulas.right_form(one, "(2.4 * (a * exp((b * -0.72)))) + 0.001", data)
+    assert not formulas.right_form(one, "2.5*a/(1 + 0.7*b)", data)
+    assert not formulas.right_form(one, "ImportError: no such module", data)
 
 
 def test_the_toys_are_the_five_of_the_study():
