@@ -6,10 +6,8 @@ Each step raises AssertionError where the server, or what reads a file, does oth
 with its numbers.
 """
 
-import gc
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +25,6 @@ from kanserve.artifact.signing import Verifier
 from kanserve.errors import ArtifactError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve import server
 from kanserve.serve.settings import Role, Settings
 from tests.support.artifacts import small
 from tests.support.faults import artifact_mutations, http2_flood
@@ -49,17 +46,20 @@ def _folder() -> Iterator[Path]:
 
 
 def hostile_requests(count: int, seed: int = 0) -> str:
-    """1: only OK, INVALID_ARGUMENT and, for names, NOT_FOUND; the memory of the process stays what it was."""
+    """1: only OK, INVALID_ARGUMENT and, for names, NOT_FOUND; the memory of the server stays what it was.
+
+    In a process of its own: what other tests left running in this one would count as the server's.
+    """
     codes: Counter[str] = Counter()
     with _folder() as root:
         maker = Maker(models(root), seed)
         settings = Settings(repository=str(root), port=0, anonymous=_EVERYTHING)
-        with server.start(settings) as running, grpc.insecure_channel(running.address) as channel:
+        with http2_flood.process(settings) as running, grpc.insecure_channel(running.address) as channel:
             sender = Sender(channel)
             _send(sender, maker, min(2000, count), codes)  # until all is loaded that is loaded late
-            before = _memory()
+            before = running.memory()
             _send(sender, maker, count, codes)
-            grown = _memory() - before
+            grown = running.memory() - before
             good = pb.ModelReadyRequest(name="plain").SerializeToString()
             assert sender.send(f"/{wire.SERVICE_NAME}/ModelReady", good)[2] == b"\x08\x01", "it serves on"
     assert grown < 20 * _MB, f"{grown} bytes more"
@@ -75,12 +75,6 @@ def _send(sender: Sender, maker: Maker, count: int, codes: Counter[str]) -> None
             said = pb.ModelStreamInferResponse.FromString(answer).error_message
             assert "internal" not in said, f"{path} {data[:300]!r}: {said}"
         codes[code.name] += 1
-
-
-def _memory() -> int:
-    """Bytes that this process takes."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def mutated_files(count: int, seed: int = 0) -> str:
